@@ -1,0 +1,38 @@
+"""What the commands share: arguments from dataclasses, and errors as one clear line."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import tyro
+
+from rl3jax.checkpoint import CheckpointError
+from rl3jax.config import ConfigError
+
+Args = TypeVar("Args")
+
+BAD_INPUT = 2
+
+
+def parse(
+    args_type: type[Args] | Callable[..., Args], argv: Sequence[str] | None, program: str
+) -> Args:
+    """The command line as a dataclass; bad input ends the process with exit code 2."""
+    with one_line_errors():
+        return tyro.cli(args_type, prog=f"python -m rl3jax.{program}", args=argv)
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns errors that are the user's into one line on stderr and exit code 2."""
+    try:
+        yield
+    except (ConfigError, CheckpointError) as error:
+        fail(str(error))
+
+
+def fail(message: str, code: int = BAD_INPUT) -> None:
+    """Prints one line on stderr and ends the process."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,436 @@
+"""What a run is: one flat, frozen dataclass, and the values that presets and domains give it.
+
+A field left at `None` is decided by the preset, then by the domain (`Config.resolve`). Sizes and
+choices are static: they shape the compiled program. `Hyperparams` holds the rest as traced numbers,
+so that a batch of them trains as one program.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+class ConfigError(ValueError):
+    """A field's value is not allowed; the message is one line fit to be shown to a user."""
+
+
+def nearest_name(name: str, allowed: Iterable[str]) -> str:
+    """`"did you mean 'x'? "` (or nothing), and the allowed names: the tail of an error message."""
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Allowed: {', '.join(names)}"
+
+
+@struct.dataclass
+class Hyperparams:
+    """The traced numbers of a run: scalars, or batched by a vmap over `Trainer.train`."""
+
+    learning_rate: jax.Array
+    final_learning_rate: jax.Array
+    entropy: jax.Array
+    final_entropy: jax.Array
+    discount: jax.Array
+    gae_lambda: jax.Array
+    clip: jax.Array
+    weight_decay: jax.Array
+    grad_clip: jax.Array
+    iterations: jax.Array
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a training run. Fields are flags of `python -m rl3jax.train`.
+
+    Raises:
+        ConfigError: on construction, if a value is out of its range.
+    """
+
+    # --- what is trained ------------------------------------------------------------------------
+    env: str = "bandit"
+    """Environment: bandit, mdp, or module:Class for one of your own (default: bandit)."""
+    variation: str | None = None
+    """Task distribution to train on, for instance iid or ood (default: the environment's own)."""
+    algo: str = "rl3"
+    """rl3 (the policy sees object-level value estimates) or rl2 (it does not) (default: rl3)."""
+    network: str | None = None
+    """markov, gru or transformer (default: markov; paper presets: transformer)."""
+    width: int | None = None
+    """Units: layer width (markov), GRU units, or the transformer's d (default: 64, 256, 64)."""
+    object_level: str = "value_iteration"
+    """Object-level RL of rl3: value_iteration or q_learning (default: value_iteration)."""
+    preset: str | None = None
+    """Hyper-parameters of the paper: paper-v4, or paper-rlc (also: paper) (default: our own)."""
+
+    # --- sizes ----------------------------------------------------------------------------------
+    n_tasks: int | None = None
+    """Tasks, hence meta-episodes, per iteration (default: bandit 4096, else 2048)."""
+    horizon: int | None = None
+    """Interaction budget of a meta-episode, in env steps (default: 100)."""
+    iterations: int | None = None
+    """Meta-iterations: rollout + PPO (default: by domain, e.g. 60 for bandit)."""
+    minibatches: int | None = None
+    """Minibatches per epoch; divides n_tasks (default: the divisor nearest to 32)."""
+    minibatch_tasks: int | None = None
+    """Instead of minibatches: meta-episodes in each, the last may hold fewer (default: unset)."""
+    epochs: int | None = None
+    """Passes over an iteration's data (default: 4; paper 8)."""
+
+    # --- PPO ------------------------------------------------------------------------------------
+    learning_rate: float | None = None
+    """Adam's learning rate at the start (default: 1e-3; paper 3e-4)."""
+    final_learning_rate: float | None = None
+    """Learning rate at the last iteration, approached linearly (default: by domain)."""
+    entropy: float | None = None
+    """Coefficient of the entropy bonus, per nat (default: 0.01)."""
+    final_entropy: float | None = None
+    """Entropy coefficient at the last iteration, approached linearly (default: same as entropy)."""
+    discount: float | None = None
+    """Discount of the meta-episode, per env step (default: 0.99)."""
+    gae_lambda: float | None = None
+    """Lambda of generalised advantage estimation (default: 0.95; paper 0.3)."""
+    clip: float | None = None
+    """PPO's clip of the probability ratio (default: 0.2)."""
+    kl_limit: float | None = None
+    """Stop the actor's epochs once KL(behaviour || current) reaches this, in nats; inf: never
+    (default: inf; paper 0.01)."""
+    grad_clip: float | None = None
+    """Global gradient norm to clip to; inf: never (default: 0.5; paper inf)."""
+    weight_decay: float | None = None
+    """L2 added to the critic's gradient (default: 0; paper 0.01)."""
+    adam_epsilon: float | None = None
+    """Adam's epsilon (default: 1e-7)."""
+
+    # --- object-level RL ------------------------------------------------------------------------
+    planning_discount: float | None = None
+    """Discount of object-level RL, per env step (default: 0.95; paper-v4: 1)."""
+    smoothing: float | None = None
+    """Pseudo-count added to every transition of the estimated model (default: 0.1; paper-v4: 0)."""
+    max_sweeps: int | None = None
+    """Value-iteration sweeps per env step at most (default: the environment's task horizon)."""
+    tolerance: float | None = None
+    """Value iteration ends below this change of q, in reward units (default: 0.01)."""
+    known_states: str | None = None
+    """States in the estimated model: all or visited (default: all; paper-v4: visited)."""
+    warm_start: bool | None = None
+    """Sweeps go on from the last q while the known states are the same (default: False)."""
+    step_size: float | None = None
+    """Step size of q_learning (default: 1/N(s, a))."""
+    initial_value: float | None = None
+    """Q of q_learning before any data, in reward units (default: 0)."""
+
+    # --- observation ----------------------------------------------------------------------------
+    value_scale: float | None = None
+    """Value estimates are shown divided by this, in reward units (default: bandit 1, else 10)."""
+    reward_scale: float = 1.0
+    """The previous reward is shown multiplied by this (default: 1)."""
+
+    # --- environment options (each only where the environment has it) --------------------------
+    num_arms: int | None = None
+    """bandit: arms (default: 5)."""
+    num_states: int | None = None
+    """mdp: states (default: 10)."""
+    num_actions: int | None = None
+    """mdp: actions (default: 5)."""
+    task_horizon: int | None = None
+    """mdp: steps of an object-level episode (default: 10)."""
+
+    # --- the run --------------------------------------------------------------------------------
+    seed: int = 0
+    """Seed of every random number of the run (default: 0)."""
+    out: str | None = None
+    """Run folder (default: runs/{env}-{algo}-{network}-h{horizon}-s{seed}, -2, -3, … if taken)."""
+    validate_every: int | None = None
+    """Iterations between scores on the validation tasks; 0: never (default: iterations / 10)."""
+    validation_tasks: int = 1000
+    """Tasks of a validation score (default: 1000)."""
+    checkpoint_every: int | None = None
+    """Iterations between checkpoints (default: iterations / 10)."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None:
+                _check_type(field, value)
+                _check_range(field.name, value)
+        self._check_minibatches()
+
+    def _check_minibatches(self) -> None:
+        if self.minibatches is None or self.n_tasks is None:
+            return
+        if self.minibatch_tasks is not None:
+            raise ConfigError("minibatches and minibatch_tasks exclude each other; give one")
+        if self.n_tasks % self.minibatches:
+            count = _nearest_divisor(self.n_tasks, self.minibatches)
+            tasks = max(1, round(self.n_tasks / self.minibatches)) * self.minibatches
+            raise ConfigError(
+                f"minibatches must divide n_tasks; {self.minibatches} does not divide "
+                f"{self.n_tasks}. Nearest that work: minibatches {count}, or n_tasks {tasks}"
+            )
+
+    def resolve(self) -> "Config":
+        """The same run with every field filled that the preset or the domain decides.
+
+        Raises:
+            ConfigError: for an unknown preset, or one without a value for this horizon.
+        """
+        domain = DOMAIN_DEFAULTS.get(self.env, {})
+        horizon = self.horizon or (_preset_horizon(self) if self.preset else 100)
+        filled = dataclasses.replace(self, horizon=horizon)
+        for values in (_preset_values(filled), domain, COMMON_DEFAULTS):
+            filled = filled._fill(values)
+        return filled._fill_derived()
+
+    def _fill(self, values: dict[str, Any]) -> "Config":
+        """`values` for the fields that are still `None`."""
+        if self.minibatches is not None or self.minibatch_tasks is not None:
+            values = {k: v for k, v in values.items() if not k.startswith("minibatch")}
+        missing = {k: v for k, v in values.items() if getattr(self, k) is None}
+        if "minibatches" in missing:
+            n_tasks = self.n_tasks or missing["n_tasks"]
+            missing["minibatches"] = _nearest_divisor(n_tasks, missing["minibatches"])
+        return dataclasses.replace(self, **missing)
+
+    def _fill_derived(self) -> "Config":
+        """Fields whose default follows from other fields."""
+        iterations = self.iterations or 1
+        return self._fill(
+            {
+                "final_learning_rate": self.learning_rate,
+                "final_entropy": self.entropy,
+                "validate_every": max(1, iterations // 10),
+                "checkpoint_every": max(1, iterations // 10),
+            }
+        )
+
+    @property
+    def tasks_per_minibatch(self) -> int:
+        """Meta-episodes in a full minibatch of a resolved config."""
+        if self.minibatch_tasks is not None:
+            return min(self.minibatch_tasks, self.n_tasks)  # type: ignore[type-var, return-value]
+        return self.n_tasks // self.minibatches  # type: ignore[operator]
+
+    @property
+    def env_options(self) -> dict[str, Any]:
+        """The environment's options that were given."""
+        options = {name: getattr(self, name) for name in ENV_OPTIONS}
+        return {name: value for name, value in options.items() if value is not None}
+
+    def hyperparams(self) -> Hyperparams:
+        """The traced numbers of a resolved config, as scalars of the default float dtype."""
+        names = [field.name for field in dataclasses.fields(Hyperparams)]
+        return Hyperparams(**{n: jnp.asarray(getattr(self, n), dtype=float) for n in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; infinities become the string "inf"."""
+        values = dataclasses.asdict(self)
+        return {k: "inf" if v == math.inf else v for k, v in values.items()}
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> "Config":
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: if a name is unknown or a value is not allowed.
+        """
+        names = {field.name for field in dataclasses.fields(Config)}
+        for name in values.keys() - names:
+            raise ConfigError(f"{name} is no field of Config; {nearest_name(name, names)}")
+        fields: dict[str, Any] = {k: math.inf if v == "inf" else v for k, v in values.items()}
+        return Config(**fields)
+
+
+ENV_OPTIONS = ("num_arms", "num_states", "num_actions", "task_horizon")
+
+_SIZES = {
+    "width", "n_tasks", "horizon", "iterations", "minibatches", "minibatch_tasks", "epochs",
+    "max_sweeps", "validation_tasks", "checkpoint_every", *ENV_OPTIONS,
+}  # fmt: skip
+_POSITIVE = {"learning_rate", "clip", "kl_limit", "grad_clip", "adam_epsilon", "value_scale"}
+_NON_NEGATIVE = {
+    "final_learning_rate", "entropy", "final_entropy", "weight_decay", "smoothing", "tolerance",
+    "reward_scale", "seed", "validate_every",
+}  # fmt: skip
+_UNIT = {"discount", "gae_lambda", "planning_discount"}
+_CHOICES = {"known_states": ("all", "visited")}
+_MAY_BE_INFINITE = {"kl_limit", "grad_clip"}
+
+
+def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
+    annotation = str(field.type)
+    is_bool = isinstance(value, bool)
+    if "int" in annotation and (is_bool or not isinstance(value, int)):
+        raise ConfigError(f"{field.name} must be a whole number, not {value!r}")
+    if "float" in annotation and (is_bool or not isinstance(value, int | float)):
+        raise ConfigError(f"{field.name} must be a number, not {value!r}")
+    if "str" in annotation and not isinstance(value, str):
+        raise ConfigError(f"{field.name} must be a string, not {value!r}")
+    if "bool" in annotation and not is_bool:
+        raise ConfigError(f"{field.name} must be True or False, not {value!r}")
+
+
+def _check_range(name: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value) and name not in _MAY_BE_INFINITE:
+        raise ConfigError(f"{name} must be finite, not {value}")
+    if name in _SIZES and value < 1:
+        raise ConfigError(f"{name} must be at least 1, not {value}")
+    if name in _POSITIVE and not value > 0:
+        raise ConfigError(f"{name} must be larger than 0, not {value}")
+    if name in _NON_NEGATIVE and value < 0:
+        raise ConfigError(f"{name} must not be negative, not {value}")
+    if name in _UNIT and not 0 <= value <= 1:
+        raise ConfigError(f"{name} must lie in [0, 1], not {value}")
+    if name == "step_size" and not 0 < value <= 1:
+        raise ConfigError(f"step_size must lie in (0, 1], not {value}")
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise ConfigError(f"unknown {name} {value!r}; {nearest_name(value, _CHOICES[name])}")
+
+
+def _nearest_divisor(n: int, wanted: int) -> int:
+    """The divisor of `n` nearest to `wanted` (the larger of two equally near)."""
+    divisors = [d for d in range(1, n + 1) if n % d == 0]
+    return min(divisors, key=lambda d: (abs(d - wanted), -d))
+
+
+# --- our defaults -------------------------------------------------------------------------------
+
+COMMON_DEFAULTS: dict[str, Any] = {
+    "network": "markov",
+    "n_tasks": 2048,
+    "iterations": 200,
+    "minibatches": 32,
+    "epochs": 4,
+    "learning_rate": 1e-3,
+    "entropy": 0.01,
+    "discount": 0.99,
+    "gae_lambda": 0.95,
+    "clip": 0.2,
+    "kl_limit": math.inf,
+    "grad_clip": 0.5,
+    "weight_decay": 0.0,
+    "adam_epsilon": 1e-7,
+    "planning_discount": 0.95,
+    "smoothing": 0.1,
+    "tolerance": 0.01,
+    "known_states": "all",
+    "warm_start": False,
+    "initial_value": 0.0,
+    "value_scale": 10.0,
+}
+
+DOMAIN_DEFAULTS: dict[str, dict[str, Any]] = {
+    "bandit": {"n_tasks": 4096, "iterations": 60, "value_scale": 1.0},
+    "mdp": {},
+}
+
+
+# --- the paper's hyper-parameters ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _PaperDomain:
+    """One domain's row of a paper's hyper-parameter table; steps are env steps."""
+
+    iterations: dict[int, int | dict[str, int]]  # by horizon, and by algorithm where they differ
+    steps_per_iteration: int
+    minibatch_steps: int
+    entropy: dict[int, float] | float
+    final_entropy: float | None = None
+
+
+_PAPER_COMMON: dict[str, Any] = {
+    "network": "transformer",
+    "learning_rate": 3e-4,
+    "adam_epsilon": 1e-7,
+    "weight_decay": 1e-2,
+    "epochs": 8,
+    "kl_limit": 0.01,
+    "clip": 0.2,
+    "gae_lambda": 0.3,
+    "discount": 0.99,
+    "grad_clip": math.inf,
+}
+
+_PAPER_V4_PLANNING: dict[str, Any] = {
+    "planning_discount": 1.0,
+    "smoothing": 0.0,
+    "tolerance": 0.01,
+    "known_states": "visited",
+}
+
+_RLC_MDP_ITERATIONS: dict[int, int | dict[str, int]] = {
+    128: 8_000,
+    256: {"rl2": 8_000, "rl3": 6_000},
+    512: {"rl2": 8_000, "rl3": 5_000},
+    1024: {"rl2": 12_000, "rl3": 4_000},
+    1500: {"rl2": 15_000, "rl3": 5_000},
+    2048: {"rl2": 15_000, "rl3": 5_000},
+}
+
+_PAPER_V4 = {
+    "bandit": _PaperDomain({100: 3_000, 500: 6_000}, 32_000, 3_200, {100: 0.001, 500: 0.01}),
+    "mdp": _PaperDomain({100: 10_000, 500: 24_000}, 32_000, 3_200, 0.01),
+}
+
+_PAPER_RLC = {
+    "bandit": _PaperDomain({512: 5_000}, 32_768, 4_096, 0.1, final_entropy=0.0),
+    "mdp": _PaperDomain(_RLC_MDP_ITERATIONS, 32_768, 4_096, 0.1, final_entropy=0.0),
+}
+
+PRESETS = {"paper-v4": _PAPER_V4, "paper-rlc": _PAPER_RLC, "paper": _PAPER_RLC}
+
+
+def _paper_domain(config: Config) -> _PaperDomain:
+    assert config.preset is not None
+    if config.preset not in PRESETS:
+        raise ConfigError(
+            f"unknown preset {config.preset!r}; {nearest_name(config.preset, PRESETS)}"
+        )
+    domains = PRESETS[config.preset]
+    if config.env not in domains:
+        raise ConfigError(
+            f"preset {config.preset} has no values for env {config.env!r}; it has "
+            f"{', '.join(domains)}"
+        )
+    return domains[config.env]
+
+
+def _preset_horizon(config: Config) -> int:
+    """The shortest budget that the preset's source trained at."""
+    return min(_paper_domain(config).iterations)
+
+
+def _preset_values(config: Config) -> dict[str, Any]:
+    """What the preset says of a config whose horizon is set; nothing without a preset."""
+    if config.preset is None:
+        return {}
+    paper = _paper_domain(config)
+    horizon = config.horizon
+    assert horizon is not None
+    if horizon not in paper.iterations and config.iterations is None:
+        raise ConfigError(
+            f"preset {config.preset} trains {config.env} at horizon "
+            f"{', '.join(map(str, paper.iterations))}, not {horizon}; give iterations as well"
+        )
+    iterations = paper.iterations.get(horizon, config.iterations)
+    if isinstance(iterations, dict):
+        iterations = iterations.get(config.algo, iterations["rl3"])
+    entropy = paper.entropy
+    if isinstance(entropy, dict):
+        entropy = entropy.get(horizon, max(entropy.values()))
+    return {
+        **_PAPER_COMMON,
+        **(_PAPER_V4_PLANNING if config.preset == "paper-v4" else {}),
+        "n_tasks": max(1, paper.steps_per_iteration // horizon),
+        "minibatch_tasks": max(1, round(paper.minibatch_steps / horizon)),
+        "iterations": iterations,
+        "entropy": entropy,
+        "final_entropy": paper.final_entropy if paper.final_entropy is not None else entropy,
+    }

@@ -1,0 +1,192 @@
+"""What every environment is: a distribution of small tabular tasks behind gymnax's interface."""
+
+import abc
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import environment, spaces
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from rl3jax.config import nearest_name
+
+
+@struct.dataclass
+class EnvState:
+    """Where an object-level episode is.
+
+    Attributes:
+        time: `[]` int32, steps taken in this object-level episode.
+        index: `[]` int32, the state's index in [0, num_states).
+    """
+
+    time: jax.Array
+    index: jax.Array
+
+
+class Transition(NamedTuple):
+    """What one action leads to; scalars, which the base class casts."""
+
+    next_state_index: ArrayLike  # int32
+    reward: ArrayLike  # float
+    terminated: ArrayLike  # bool: the next state is terminal; a time limit is not
+
+
+@struct.dataclass
+class TabularModel:
+    """The exact model of one task.
+
+    Attributes:
+        transition_probs: `[S, A, S]`, P(s' | s, a).
+        mean_reward: `[S, A]`, E[r | s, a], in reward units.
+        start: `[S]`, probability that an episode starts in s.
+        terminal: `[S]` bool, whether entering s ends the episode.
+    """
+
+    transition_probs: jax.Array
+    mean_reward: jax.Array
+    start: jax.Array
+    terminal: jax.Array
+
+
+class Environment(environment.Environment, abc.ABC):
+    """Base of all environments: a task distribution, with the task as gymnax's `params`.
+
+    Write a subclass as `@dataclass(frozen=True)`, so that it hashes by value: gymnax compiles its
+    methods with `self` static. Its fields, of which the sizes need defaults, are its options. It
+    defines `num_states`, `num_actions`, `task_horizon`, `sample_task`, `start_index`, `transition`
+    and `tabular`; the base makes of these an environment that restarts in the same task.
+    """
+
+    @property
+    @abc.abstractmethod
+    def num_states(self) -> int:
+        """S, the number of states."""
+
+    @property
+    @abc.abstractmethod
+    def num_actions(self) -> int:
+        """A, the number of actions."""
+
+    @property
+    @abc.abstractmethod
+    def task_horizon(self) -> int | None:
+        """Steps after which an object-level episode is truncated; `None`: never."""
+
+    @abc.abstractmethod
+    def sample_task(self, key: PRNGKeyArray) -> Any:
+        """A task, as a pytree of all in which tasks differ. The key is consumed."""
+
+    @abc.abstractmethod
+    def start_index(self, key: PRNGKeyArray, task: Any) -> Int[ArrayLike, ""]:
+        """The state index that an episode starts in. The key is consumed."""
+
+    @abc.abstractmethod
+    def transition(
+        self, key: PRNGKeyArray, s: Int[Array, ""], action: Int[Array, ""], task: Any
+    ) -> Transition:
+        """One draw of the task's dynamics. The key is consumed."""
+
+    @abc.abstractmethod
+    def tabular(self, task: Any) -> TabularModel:
+        """The exact model that `start_index` and `transition` draw from."""
+
+    @property
+    def state_features(self) -> Float[Array, "S F"]:
+        """What a policy is shown of each state, float32; one-hot unless overridden."""
+        return jnp.eye(self.num_states, dtype=jnp.float32)
+
+    def state_index(self, state: EnvState) -> Int[Array, ""]:
+        """The index of the state that `state` is in, int32."""
+        return state.index
+
+    # --- gymnax's interface, whose `step` also restarts finished episodes ---
+
+    @property
+    def default_params(self) -> Any:
+        """A fixed task, for callers that give none."""
+        return self.sample_task(jax.random.key(0))
+
+    def reset_env(self, key: PRNGKeyArray, params: Any) -> tuple[Float[Array, " F"], EnvState]:
+        """The observation `[F]` and state at the start of an episode of the task `params`."""
+        index = jnp.asarray(self.start_index(key, params), jnp.int32)
+        return self.state_features[index], EnvState(time=jnp.int32(0), index=index)
+
+    def step_env(
+        self, key: PRNGKeyArray, state: EnvState, action: Int[Array, ""], params: Any
+    ) -> tuple[
+        Float[Array, " F"], EnvState, Float[Array, ""], Bool[Array, ""], dict[str, Int[Array, ""]]
+    ]:
+        """One transition, without restart: observation, state, reward, terminated, info.
+
+        `info["next_state_index"]` is the state just entered, which a restart by `step` hides.
+        """
+        drawn = self.transition(key, state.index, action, params)
+        index = jnp.asarray(drawn.next_state_index, jnp.int32)
+        return (
+            self.state_features[index],
+            EnvState(time=state.time + 1, index=index),
+            jnp.asarray(drawn.reward, float),
+            jnp.asarray(drawn.terminated, bool),
+            {"next_state_index": index},
+        )
+
+    def observe(
+        self,
+        key: PRNGKeyArray,
+        state: EnvState,
+        action: Int[Array, ""] | None,
+        params: Any,
+    ) -> Float[Array, " F"]:
+        """The features `[F]` of the current state; the key is not consumed."""
+        del key, action, params
+        return self.state_features[state.index]
+
+    def is_truncated(self, state: EnvState, params: Any) -> Bool[Array, ""]:
+        """Whether the episode has reached the task horizon."""
+        del params
+        return jnp.bool_(False) if self.task_horizon is None else state.time >= self.task_horizon
+
+    def action_space(self, params: Any = None) -> spaces.Discrete:
+        """Actions are int32 in [0, num_actions)."""
+        del params
+        return spaces.Discrete(self.num_actions)
+
+    def observation_space(self, params: Any = None) -> spaces.Box:
+        """The smallest box that holds the features of every state."""
+        del params
+        features = self.state_features
+        return spaces.Box(features.min(axis=0), features.max(axis=0), features.shape[1:])
+
+    def state_space(self, params: Any = None) -> spaces.Dict:
+        """The fields of `EnvState`."""
+        del params
+        longest = jnp.iinfo(jnp.int32).max if self.task_horizon is None else self.task_horizon + 1
+        return spaces.Dict(
+            {"time": spaces.Discrete(longest), "index": spaces.Discrete(self.num_states)}
+        )
+
+
+def sample_index(key: PRNGKeyArray, probs: Float[Array, " n"]) -> Int[Array, ""]:
+    """An index drawn with probabilities `probs`, int32, by inverting the CDF at one uniform.
+
+    Never an index of probability 0. Scaling by the CDF's last value makes up for a sum that
+    rounding has kept from being 1. The key is consumed.
+    """
+    cdf = jnp.cumsum(probs)
+    return jnp.sum(cdf <= jax.random.uniform(key) * cdf[-1], dtype=jnp.int32)
+
+
+def check_size(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
+    """Raises ValueError, naming the nearest, unless `value` is one of the names `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"unknown {name} {value!r}; {nearest_name(str(value), allowed)}")

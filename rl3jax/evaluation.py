@@ -1,0 +1,136 @@
+"""Scoring agents on held-out tasks (RL³, section 5: undiscounted return of whole meta-episodes)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from rl3jax.agent import Agent
+from rl3jax.envs import Environment
+from rl3jax.rollout import rollout, sample_tasks
+
+AgentOrMaker = Agent | Callable[[Any], Agent]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one agent, a meta-episode a task; NumPy arrays on the host.
+
+    Attributes:
+        rewards: `[n_tasks, T]`, undiscounted.
+        episode_ends: `[n_tasks, T]` bool, where object-level episodes ended.
+    """
+
+    rewards: Float[np.ndarray, "n_tasks T"]
+    episode_ends: Bool[np.ndarray, "n_tasks T"]
+
+    @property
+    def returns(self) -> Float[np.ndarray, " n_tasks"]:
+        """Undiscounted return of each task's meta-episode."""
+        return self.rewards.sum(axis=1, dtype=np.float64)
+
+    @property
+    def mean(self) -> float:
+        """Mean return over tasks."""
+        return float(self.returns.mean())
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of the mean over tasks; NaN for a single task."""
+        n = len(self.rewards)
+        return float(self.returns.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+
+    @property
+    def reward_per_step(self) -> Float[np.ndarray, " T"]:
+        """Mean reward over tasks at each step of the meta-episode."""
+        return self.rewards.mean(axis=0, dtype=np.float64)
+
+    def return_per_episode(self) -> tuple[Float[np.ndarray, " E"], Float[np.ndarray, " E"]]:
+        """Mean return of the k-th object-level episode, and how many tasks reached it.
+
+        An episode that the end of the budget cuts short counts; E is the largest number of
+        episodes in any task.
+        """
+        starts = np.roll(self.episode_ends, 1, axis=1)
+        starts[:, 0] = False
+        episode = np.cumsum(starts, axis=1)
+        size = int(episode.max()) + 1
+        totals = np.bincount(episode.ravel(), self.rewards.ravel(), minlength=size)
+        reached = np.bincount(episode.max(axis=1), minlength=size)[::-1].cumsum()[::-1]
+        return totals / reached, reached.astype(float)
+
+
+def evaluate_agent(
+    agent: AgentOrMaker,
+    env: Environment,
+    horizon: int,
+    n_tasks: int,
+    key: PRNGKeyArray,
+    batch_size: int | None = None,
+) -> Evaluation:
+    """One meta-episode of `horizon` env steps in each of `n_tasks` tasks drawn from `key`.
+
+    The same key gives the same tasks to every agent.
+
+    Args:
+        agent: an agent, or a hashable function from a task to the agent that knows it.
+        env: what the tasks are of.
+        horizon: env steps of a meta-episode; agents are told of it.
+        n_tasks: number of tasks.
+        key: decides the tasks and all chance in them; consumed.
+        batch_size: tasks at a time, to bound memory (default: all at once). Same scores.
+    """
+    key_tasks, key_episodes = jax.random.split(key)
+    tasks = _sample_tasks(env, n_tasks, key_tasks)
+    keys = jax.random.split(key_episodes, n_tasks)
+    if isinstance(agent, Agent):
+        rewards, ends = _score_agent(env, horizon, batch_size, agent, tasks, keys)
+    else:
+        rewards, ends = _score_maker(env, horizon, batch_size, agent, tasks, keys)
+    return Evaluation(np.asarray(rewards), np.asarray(ends))
+
+
+_sample_tasks = jax.jit(sample_tasks, static_argnums=(0, 1))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _score_agent(
+    env: Environment, horizon: int, batch_size: int | None, agent: Agent, tasks: Any, keys: Any
+) -> tuple[Array, Array]:
+    return _score(env, horizon, batch_size, lambda task: agent, tasks, keys)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _score_maker(
+    env: Environment,
+    horizon: int,
+    batch_size: int | None,
+    make_agent: Callable[[Any], Agent],
+    tasks: Any,
+    keys: Any,
+) -> tuple[Array, Array]:
+    return _score(env, horizon, batch_size, make_agent, tasks, keys)
+
+
+def _score(
+    env: Environment,
+    horizon: int,
+    batch_size: int | None,
+    make_agent: Callable[[Any], Agent],
+    tasks: Any,
+    keys: Any,
+) -> tuple[Array, Array]:
+    """Rewards and episode ends, each `[n_tasks, T]`."""
+
+    def one_task(task: Any, key: PRNGKeyArray) -> tuple[Array, Array]:
+        agent = make_agent(task).for_horizon(horizon)
+        trajectory = rollout(agent, env, task, horizon, key)
+        return trajectory.reward, trajectory.terminated | trajectory.truncated
+
+    if batch_size is None:
+        return jax.vmap(one_task)(tasks, keys)
+    return jax.lax.map(lambda args: one_task(*args), (tasks, keys), batch_size=batch_size)

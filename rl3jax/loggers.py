@@ -1,0 +1,71 @@
+"""Where metrics go besides `metrics.jsonl`: optional packages, imported when asked for."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+from rl3jax.config import Config, ConfigError
+
+
+class Logger(Protocol):
+    """Receives every line of metrics."""
+
+    def log(self, line: dict[str, Any]) -> None:
+        """One iteration's line."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
+class TensorBoardLogger:
+    """Scalars over env steps, in the run folder's `tensorboard/`."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        del config
+        self._writer = _require("tensorboardX", "tensorboard").SummaryWriter(
+            str(folder / "tensorboard")
+        )
+
+    def log(self, line: dict[str, Any]) -> None:
+        """One iteration's line."""
+        for name, value in line.items():
+            self._writer.add_scalar(name, value, global_step=line["env_steps"])
+
+    def close(self) -> None:
+        """Flushes the files."""
+        self._writer.close()
+
+
+class WandbLogger:
+    """A Weights & Biases run named after the run folder."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        wandb = _require("wandb", "wandb")
+        self._run = wandb.init(
+            project="rl3jax", name=folder.name, dir=str(folder), config=config.to_dict()
+        )
+
+    def log(self, line: dict[str, Any]) -> None:
+        """One iteration's line."""
+        self._run.log(line, step=line["iteration"])
+
+    def close(self) -> None:
+        """Ends the run."""
+        self._run.finish()
+
+
+LOGGERS: dict[str, Callable[[Config, Path], Logger]] = {
+    "tensorboard": TensorBoardLogger,
+    "wandb": WandbLogger,
+}
+
+
+def _require(module: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"--log {extra} needs the package {module}: pip install 'rl3jax[{extra}]'"
+        ) from error

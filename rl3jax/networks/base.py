@@ -1,0 +1,123 @@
+"""What a network is, and the two layers that all of them are made of.
+
+Actor and critic of RL³ are two networks of one kind, with different numbers of outputs. A network
+is a frozen, hashable bundle of sizes with pure methods; its weights are an argument. It acts one
+observation at a time (`step`) and is trained on whole meta-episodes (`unroll`): both must give the
+same outputs, so each kind writes its arithmetic once and uses it in both.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Params = Any
+"""A pytree of arrays in JAX's default float type; each kind of network documents its own."""
+
+Carry = Any
+"""What a network remembers of one task's meta-episode so far: a pytree of arrays, maybe empty."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network(abc.ABC):
+    """A kind of network with its sizes, all of them positive integers.
+
+    Attributes:
+        num_outputs: size of the last dense layer: the number of actions for an actor, 1 for a
+            critic.
+
+    Raises:
+        ValueError: a size is not a positive integer.
+    """
+
+    num_outputs: int = 1
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check_size(field.name, getattr(self, field.name))
+
+    @abc.abstractmethod
+    def init(self, key: PRNGKeyArray, num_inputs: int) -> Params:
+        """Draws weights for observations of `num_inputs` numbers; the key is consumed."""
+
+    @abc.abstractmethod
+    def initial_carry(self, horizon: int) -> Carry:
+        """Returns one task's carry before the first of `horizon` steps of a meta-episode."""
+
+    @abc.abstractmethod
+    def step(
+        self, params: Params, carry: Carry, x: Float[Array, " D"]
+    ) -> tuple[Carry, Float[Array, " num_outputs"]]:
+        """Takes in one task's next observation and gives the outputs for it.
+
+        A batch of tasks is a `jax.vmap` over `carry` and `x`.
+        """
+
+    @abc.abstractmethod
+    def unroll(
+        self, params: Params, xs: Float[Array, "T *batch D"]
+    ) -> Float[Array, "T *batch num_outputs"]:
+        """Gives the outputs at every step of meta-episodes that begin with a fresh carry."""
+
+
+def check_size(name: str, value: int) -> None:
+    """Raises ValueError unless `value` is a positive integer."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}")
+
+
+class Dense(NamedTuple):
+    """Weights of a dense layer."""
+
+    kernel: Array  # [inputs, outputs]
+    bias: Array  # [outputs]
+
+
+def init_dense(key: PRNGKeyArray, num_inputs: int, num_outputs: int, blocks: int = 1) -> Dense:
+    """Draws a Glorot-uniform kernel and a zero bias; the key is consumed.
+
+    With `blocks` > 1 the layer is that many layers of `num_outputs` side by side, each with the
+    bounds it would have alone.
+    """
+    bound = math.sqrt(6 / (num_inputs + num_outputs))
+    shape = (num_inputs, blocks * num_outputs)
+    kernel = jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+    return Dense(kernel, jnp.zeros(blocks * num_outputs))
+
+
+def dense(layer: Dense, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
+    """Returns `x @ kernel + bias`."""
+    # As rows of one matrix: the kernel's gradient is then a single plain product, and much faster.
+    rows = x.reshape(-1, x.shape[-1])
+    return (rows @ layer.kernel + layer.bias[None]).reshape(*x.shape[:-1], -1)
+
+
+class LayerNorm(NamedTuple):
+    """Weights of a layer normalisation."""
+
+    scale: Array  # [features]
+    bias: Array  # [features]
+
+
+def init_layer_norm(num_features: int) -> LayerNorm:
+    """Returns the weights that only normalise: scale 1, bias 0."""
+    return LayerNorm(jnp.ones(num_features), jnp.zeros(num_features))
+
+
+def layer_norm(layer: LayerNorm, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """Brings the last axis to mean 0 and variance 1, then scales and shifts it."""
+    rows = jax.nn.standardize(x.reshape(-1, x.shape[-1]), axis=-1, epsilon=1e-5)
+    return (rows * layer.scale[None] + layer.bias[None]).reshape(x.shape)
+
+
+def rows_per_block() -> int:
+    """Returns how many rows (steps × meta-episodes) sequence models are trained on at a time.
+
+    On CPU a block should stay in the caches; its temporaries are then also small enough for the
+    allocator to keep them between calls. An accelerator has to be filled.
+    """
+    return 800 if jax.default_backend() == "cpu" else 65_536

@@ -1,0 +1,29 @@
+"""Object-level RL: what is learnt of a task, inside a meta-episode, from its own data.
+
+`value_iteration`, `q_learning` and `none` are the functions that make learners; the modules of
+these names are not meant to be reached through the package.
+"""
+
+from rl3jax.object_level.base import Estimates, ObjectLearner
+from rl3jax.object_level.none import NoLearner, none
+from rl3jax.object_level.q_learning import QLearning, q_learning
+from rl3jax.object_level.value_iteration import ValueIteration, value_iteration
+
+__all__ = [
+    "LEARNERS",
+    "Estimates",
+    "NoLearner",
+    "ObjectLearner",
+    "QLearning",
+    "ValueIteration",
+    "none",
+    "q_learning",
+    "value_iteration",
+]
+
+LEARNERS: dict[str, type[ObjectLearner]] = {
+    "none": NoLearner,
+    "q_learning": QLearning,
+    "value_iteration": ValueIteration,
+}
+"""Learners by name, from whose fields a saved one is made again."""

@@ -1,0 +1,108 @@
+"""What every object-level learner is: pure functions on the table of one task."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+from flax import struct
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Real
+
+Table: TypeAlias = Any
+"""A learner's own pytree of arrays."""
+
+
+@struct.dataclass
+class Estimates:
+    """What object-level RL knows of one state.
+
+    Attributes:
+        q: `[A]` float, estimated values of the actions, in reward units.
+        visits: `[A]` int32, how often each action was taken in this state.
+    """
+
+    q: jax.Array
+    visits: jax.Array
+
+
+@dataclass(frozen=True)
+class ObjectLearner(abc.ABC):
+    """Ordinary RL inside a meta-episode, on the data of its task (RL³, Bhatia et al., algorithm 1).
+
+    A learner is static: frozen and hashable. Whatever changes is in its table, a pytree of arrays
+    that lives for one meta-episode. The methods are written for one task; vmap them for more. An
+    episode's restart is the caller's: the jump to the start state is no transition to `update` on.
+
+    Attributes:
+        num_states: S.
+        num_actions: A.
+
+    Raises:
+        ValueError: on construction, if a field's value is not allowed.
+    """
+
+    num_states: int
+    num_actions: int
+
+    def __post_init__(self) -> None:
+        check_size("num_states", self.num_states)
+        check_size("num_actions", self.num_actions)
+
+    @abc.abstractmethod
+    def init(self) -> Table:
+        """The table before any data."""
+
+    @abc.abstractmethod
+    def update(
+        self,
+        table: Table,
+        s: Int[ArrayLike, ""],
+        a: Int[ArrayLike, ""],
+        r: Real[ArrayLike, ""],
+        s_next: Int[ArrayLike, ""],
+        terminated: Bool[ArrayLike, ""],
+    ) -> Table:
+        """The table after action `a` in state `s` paid `r` and led to `s_next`.
+
+        Args:
+            table: the table before.
+            s: state index in [0, S).
+            a: action index in [0, A).
+            r: reward.
+            s_next: state index in [0, S); after an episode's end the state that ended it, not
+                the start state.
+            terminated: whether `s_next` is terminal; False at a time limit.
+        """
+
+    @abc.abstractmethod
+    def estimates(self, table: Table, s: Int[ArrayLike, ""]) -> Estimates:
+        """Estimates of state `s`, from all data so far."""
+
+    @abc.abstractmethod
+    def q_table(self, table: Table) -> Float[Array, "S A"]:
+        """Estimated values of every state and action, in reward units."""
+
+
+def check_size(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def check_number(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    low_allowed: bool = True,
+) -> None:
+    """Raises ValueError unless `value` is a finite number from `low` to `high`."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    in_range = is_number and math.isfinite(value) and low <= value <= high
+    if not in_range or (value == low and not low_allowed):
+        opening = "[" if low_allowed else "("
+        raise ValueError(
+            f"{name} must be a finite number in {opening}{low:g}, {high:g}], not {value!r}"
+        )

@@ -1,0 +1,77 @@
+"""Planning: value-iteration sweeps, and exact optimal plans for a whole meta-episode."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from rl3jax.object_level.model import Backup
+
+
+def sweep(
+    backup: Backup, q: Float[Array, "S A"], max_sweeps: int, tolerance: float
+) -> Float[Array, "S A"]:
+    """Synchronous sweeps q ← backup(max_a q) from `q` on.
+
+    Ends after the sweep in which no q changes by `tolerance` or more, or after `max_sweeps`.
+    """
+    if max_sweeps == 1:
+        return backup(q.max(axis=-1))
+
+    def unfinished(carry: tuple[Array, Array, Array]) -> Bool[Array, ""]:
+        sweeps_done, _, change = carry
+        return (sweeps_done < max_sweeps) & (change >= tolerance)
+
+    def one_sweep(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        sweeps_done, q, _ = carry
+        q_next = backup(q.max(axis=-1))
+        return sweeps_done + 1, q_next, jnp.max(jnp.abs(q_next - q))
+
+    start = (jnp.int32(0), q, jnp.full((), jnp.inf, q.dtype))
+    return jax.lax.while_loop(unfinished, one_sweep, start)[1]
+
+
+def finite_horizon_plan(
+    transition_probs: Float[Array, "S A S"],
+    mean_reward: Float[Array, "S A"],
+    start: Float[Array, " S"],
+    terminal: Bool[Array, " S"],
+    task_horizon: int | None,
+    budget: int,
+) -> tuple[Float[Array, ""], Int[Array, "H E S"]]:
+    """The optimal policy of a known task for a meta-episode, by backward induction.
+
+    Entering a terminal state or reaching the task horizon continues in a start state; the
+    meta-episode ends, with value 0, after `budget` steps. With R = `mean_reward`, P =
+    `transition_probs` and e the step of the object-level episode,
+
+        V_t(e, s) = max_a R(s, a) + Σ_s' P(s'|s, a) C_t(e, s'),
+        C_t(e, s') = Σ_s start(s) V_t+1(0, s) after an episode's end, else V_t+1(e + 1, s').
+
+    Args:
+        transition_probs: P(s' | s, a).
+        mean_reward: E[r | s, a].
+        start: distribution of start states.
+        terminal: states in which an episode ends.
+        task_horizon: E, length of an object-level episode; `None` if it has no limit, in which
+            case e does not matter and the plan has a single row, E = 1.
+        budget: H, length of the meta-episode.
+
+    Returns:
+        The optimal expected undiscounted return, and the optimal actions by step of the
+        meta-episode, step of the object-level episode and state: int8, or int32 if A > 127.
+    """
+    num_states, num_actions = mean_reward.shape
+    action_dtype = jnp.int8 if num_actions <= 127 else jnp.int32
+
+    def step_back(
+        v_tp1: Float[Array, "E S"], _: None
+    ) -> tuple[Float[Array, "E S"], Int[Array, "E S"]]:
+        restart = jnp.full((1, num_states), start @ v_tp1[0])
+        carry_on = v_tp1 if task_horizon is None else jnp.concatenate([v_tp1[1:], restart])
+        continuation = jnp.where(terminal[None, :], restart, carry_on)
+        q_t = mean_reward[None] + jnp.einsum("san,en->esa", transition_probs, continuation)
+        return q_t.max(axis=-1), q_t.argmax(axis=-1).astype(action_dtype)
+
+    v_end = jnp.zeros((task_horizon or 1, num_states), mean_reward.dtype)
+    v_0, actions = jax.lax.scan(step_back, v_end, length=budget, reverse=True)
+    return start @ v_0[0], actions

@@ -1,0 +1,110 @@
+"""What a policy is shown: the only module that knows the layout of an observation.
+
+Fields, in order, with their sizes (A actions, F state features):
+
+| field                | size | value                                                          |
+|----------------------|------|----------------------------------------------------------------|
+| `previous_action`    | A    | one-hot; zeros at the first step of a meta-episode             |
+| `previous_reward`    | 1    | times `reward_scale`; 0 at the first step                      |
+| `first_step`         | 1    | 1 at the first step of a meta-episode, else 0                  |
+| `time`               | 1    | t / horizon, t = steps taken in the meta-episode               |
+| `episode_time`       | 1    | steps taken in the object-level episode / task horizon         |
+| `state`              | F    | the environment's features of the current state                |
+| `advantages` (RL³)   | A    | (Q(s, ·) − V(s)) / `value_scale`, V(s) = max_a Q(s, a)         |
+| `value` (RL³)        | 1    | V(s) / `value_scale`                                           |
+| `visits` (RL³)       | A    | N(s, ·) / 10                                                   |
+
+`ObservationLayout.fields` gives the indices for one configuration: bandit with 5 arms under RL³ has
+`previous_action` 0–4, `previous_reward` 5, `first_step` 6, `time` 7, `episode_time` 8, no state,
+`advantages` 9–13, `value` 14 and `visits` 15–19.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from rl3jax.object_level import Estimates
+
+VISITS_SCALE = 10.0  # RL³'s published program shows counts in tens
+
+
+@dataclass(frozen=True)
+class ObservationLayout:
+    """The static description of an observation (RL³, section 4 and the table above).
+
+    Attributes:
+        num_actions: A.
+        num_features: F, the number of state features.
+        horizon: interaction budget that `time` is a fraction of, in env steps.
+        task_horizon: steps that `episode_time` is a fraction of; `None` stands for `horizon`.
+        value_scale: estimates are divided by it; `None` leaves estimates out (RL²).
+        reward_scale: the previous reward is multiplied by it.
+    """
+
+    num_actions: int
+    num_features: int
+    horizon: int
+    task_horizon: int | None
+    value_scale: float | None
+    reward_scale: float = 1.0
+
+    @property
+    def fields(self) -> dict[str, slice]:
+        """Where each field lies, by name, in order."""
+        sizes = {
+            "previous_action": self.num_actions,
+            "previous_reward": 1,
+            "first_step": 1,
+            "time": 1,
+            "episode_time": 1,
+            "state": self.num_features,
+        }
+        if self.value_scale is not None:
+            sizes |= {"advantages": self.num_actions, "value": 1, "visits": self.num_actions}
+        ends = list(itertools.accumulate(sizes.values()))
+        starts = [0, *ends[:-1]]
+        return {name: slice(*span) for name, *span in zip(sizes, starts, ends, strict=True)}
+
+    @property
+    def size(self) -> int:
+        """Length D of an observation."""
+        return max(span.stop for span in self.fields.values())
+
+    def encode(
+        self,
+        previous_action: Int[Array, ""],
+        previous_reward: Float[Array, ""],
+        t: Int[Array, ""],
+        episode_step: Int[Array, ""],
+        features: Float[Array, " F"],
+        estimates: Estimates,
+    ) -> Float[Array, " D"]:
+        """The observation of one task at one step.
+
+        Args:
+            previous_action: last action of this meta-episode; −1 (zeros in one-hot) if none.
+            previous_reward: last reward of this meta-episode; 0 if none.
+            t: steps taken in this meta-episode.
+            episode_step: steps taken in this object-level episode.
+            features: the current state's features.
+            estimates: object-level estimates of the current state; unused under RL².
+        """
+        parts = [
+            jax.nn.one_hot(previous_action, self.num_actions),
+            previous_reward[None] * self.reward_scale,
+            (t == 0)[None].astype(features.dtype),
+            t[None] / self.horizon,
+            episode_step[None] / (self.task_horizon or self.horizon),
+            features,
+        ]
+        if self.value_scale is not None:
+            value = jnp.max(estimates.q)
+            parts += [
+                (estimates.q - value) / self.value_scale,
+                value[None] / self.value_scale,
+                estimates.visits / VISITS_SCALE,
+            ]
+        return jnp.concatenate(parts)

@@ -1,0 +1,345 @@
+"""Proximal policy optimisation on whole meta-episodes (RL³, section 4 and appendix B).
+
+Knows no environment: its input is what a rollout recorded. Time is axis 0, tasks are axis 1.
+"""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from rl3jax.config import Hyperparams
+from rl3jax.networks import Network
+
+
+@struct.dataclass
+class Learned:
+    """One network's parameters with their optimiser's state."""
+
+    params: Any
+    opt_state: Any
+
+
+@struct.dataclass
+class Batch:
+    """What PPO learns from; every field is `[T, B, ...]`.
+
+    Attributes:
+        observation: `[T, B, D]`.
+        action: `[T, B]` int32.
+        logits: `[T, B, A]`, the behaviour policy's.
+        advantage: `[T, B]`.
+        value_target: `[T, B]`.
+    """
+
+    observation: jax.Array
+    action: jax.Array
+    logits: jax.Array
+    advantage: jax.Array
+    value_target: jax.Array
+
+
+@struct.dataclass
+class Diagnostics:
+    """Means over the minibatches of an iteration in which the respective network was trained."""
+
+    actor_loss: jax.Array
+    critic_loss: jax.Array
+    entropy: jax.Array
+    kl: jax.Array
+    actor_grad_norm: jax.Array
+    critic_grad_norm: jax.Array
+    actor_epochs: jax.Array
+
+
+class Settings(NamedTuple):
+    """The static side of PPO."""
+
+    actor: Network
+    critic: Network
+    epochs: int
+    tasks_per_minibatch: int
+    kl_limit: float
+    adam_epsilon: float
+
+
+class Models(NamedTuple):
+    """What PPO trains."""
+
+    actor: Learned
+    critic: Learned
+
+
+# --- equations ----------------------------------------------------------------------------------
+
+
+def gae(
+    reward_t: Float[Array, "T ..."],
+    value_t: Float[Array, "T ..."],
+    discount: Float[Array, ""] | float,
+    lambda_: Float[Array, ""] | float,
+) -> Float[Array, "T ..."]:
+    """Generalised advantage estimates over one meta-episode (Schulman et al. 2016, equation 16).
+
+    The meta-episode truly ends after its last step: the value there is 0. Ends of object-level
+    episodes do not cut the sum.
+    """
+    value_tp1 = jnp.concatenate([value_t[1:], jnp.zeros_like(value_t[:1])])
+    delta_t = reward_t + discount * value_tp1 - value_t
+
+    def backward(advantage_tp1: jax.Array, delta_t: jax.Array) -> tuple[jax.Array, jax.Array]:
+        advantage_t = delta_t + discount * lambda_ * advantage_tp1
+        return advantage_t, advantage_t
+
+    _, advantage_t = jax.lax.scan(backward, jnp.zeros_like(delta_t[0]), delta_t, reverse=True)
+    return advantage_t
+
+
+def normalise(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Zero mean and unit standard deviation over all entries."""
+    return (x - jnp.mean(x)) / (jnp.std(x) + 1e-8)
+
+
+def clipped_surrogate(
+    log_ratio: Float[Array, "..."],
+    advantage: Float[Array, "..."],
+    clip: Float[Array, ""] | float,
+) -> Float[Array, "..."]:
+    """PPO's pessimistic objective (Schulman et al. 2017, equation 7), to be maximised."""
+    ratio = jnp.exp(log_ratio)
+    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
+
+
+def linear_schedule(
+    start: Float[Array, ""], end: Float[Array, ""], progress: Float[Array, ""]
+) -> Float[Array, ""]:
+    """From `start` at progress 0 to `end` at progress 1."""
+    return start + (end - start) * jnp.clip(progress, 0, 1)
+
+
+# --- losses -------------------------------------------------------------------------------------
+
+
+def actor_loss(
+    params: Any, network: Network, batch: Batch, clip: jax.Array, entropy_coefficient: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Loss, and (mean entropy, mean KL(behaviour ‖ current)) of a minibatch, in nats."""
+    behaviour = distrax.Categorical(logits=batch.logits)
+    current = distrax.Categorical(logits=network.unroll(params, batch.observation))
+    log_ratio = current.log_prob(batch.action) - behaviour.log_prob(batch.action)
+    objective = jnp.mean(clipped_surrogate(log_ratio, normalise(batch.advantage), clip))
+    entropy = jnp.mean(current.entropy())
+    kl = jnp.mean(behaviour.kl_divergence(current))
+    return -objective - entropy_coefficient * entropy, (entropy, kl)
+
+
+def critic_loss(params: Any, network: Network, batch: Batch) -> jax.Array:
+    """½ · mean squared error to the value targets."""
+    return 0.5 * jnp.mean(
+        jnp.square(values(network, params, batch.observation) - batch.value_target)
+    )
+
+
+def values(
+    network: Network, params: Any, observation: Float[Array, "T B D"]
+) -> Float[Array, "T B"]:
+    """The critic's values of whole meta-episodes."""
+    return network.unroll(params, observation)[..., 0]
+
+
+# --- optimisation -------------------------------------------------------------------------------
+
+
+class Phase(NamedTuple):
+    """What holds for all updates of one iteration; `progress` in [0, 1] drives the schedules."""
+
+    settings: Settings
+    hyperparams: Hyperparams
+    progress: Float[Array, ""]
+
+    @property
+    def learning_rate(self) -> Float[Array, ""]:
+        """Adam's, now."""
+        hyperparams = self.hyperparams
+        return linear_schedule(
+            hyperparams.learning_rate, hyperparams.final_learning_rate, self.progress
+        )
+
+    @property
+    def entropy(self) -> Float[Array, ""]:
+        """Coefficient of the entropy bonus, now."""
+        return linear_schedule(
+            self.hyperparams.entropy, self.hyperparams.final_entropy, self.progress
+        )
+
+    def optimiser(self, weight_decay: jax.Array | float) -> optax.GradientTransformation:
+        """Adam after a clip of the gradient's global norm and L2 added to the gradient."""
+        return optax.chain(
+            optax.clip_by_global_norm(self.hyperparams.grad_clip),
+            optax.add_decayed_weights(weight_decay),
+            optax.scale_by_adam(eps=self.settings.adam_epsilon),
+            optax.scale_by_learning_rate(self.learning_rate),
+        )
+
+
+def init(
+    settings: Settings, hyperparams: Hyperparams, num_inputs: int, key: PRNGKeyArray
+) -> Models:
+    """Fresh networks and optimiser states."""
+    key_actor, key_critic = jax.random.split(key)
+    optimiser = Phase(settings, hyperparams, jnp.zeros(())).optimiser(weight_decay=0.0)
+
+    def learned(network: Network, key: PRNGKeyArray) -> Learned:
+        params = network.init(key, num_inputs)
+        return Learned(params, optimiser.init(params))
+
+    return Models(learned(settings.actor, key_actor), learned(settings.critic, key_critic))
+
+
+def update(
+    settings: Settings,
+    hyperparams: Hyperparams,
+    models: Models,
+    batch: Batch,
+    progress: Float[Array, ""],
+    key: PRNGKeyArray,
+) -> tuple[Models, Diagnostics]:
+    """All epochs of one iteration.
+
+    The actor's training stops after the epoch whose exact KL(behaviour ‖ current), averaged over
+    all steps, reaches the limit; the critic's goes on.
+    """
+    phase = Phase(settings, hyperparams, progress)
+
+    def epoch(
+        carry: tuple[Models, Bool[Array, ""]], index: Int[Array, ""]
+    ) -> tuple[tuple[Models, Bool[Array, ""]], tuple[_ActorStats, _CriticStats]]:
+        models, actor_trains = carry
+
+        def step(models: Models, tasks: Int[Array, " M"]) -> tuple[Models, Any]:
+            minibatch = jax.tree.map(lambda x: x[:, tasks], batch)
+            actor, actor_stats = jax.lax.cond(
+                actor_trains, partial(_train_actor, phase), _skip_actor, models.actor, minibatch
+            )
+            critic, critic_stats = _train_critic(phase, models.critic, minibatch)
+            return Models(actor, critic), (actor_stats, critic_stats)
+
+        order = jax.random.permutation(jax.random.fold_in(key, index), batch.action.shape[1])
+        models, stats = _over_minibatches(step, models, order, settings.tasks_per_minibatch)
+        return (models, _actor_goes_on(settings, models.actor.params, batch, actor_trains)), stats
+
+    (models, _), stats = jax.lax.scan(epoch, (models, jnp.bool_(True)), jnp.arange(settings.epochs))
+    return models, _diagnostics(*stats)
+
+
+class _ActorStats(NamedTuple):
+    trained: jax.Array
+    loss: jax.Array
+    entropy: jax.Array
+    kl: jax.Array
+    grad_norm: jax.Array
+
+
+class _CriticStats(NamedTuple):
+    loss: jax.Array
+    grad_norm: jax.Array
+
+
+def _train_actor(phase: Phase, actor: Learned, minibatch: Batch) -> tuple[Learned, _ActorStats]:
+    def loss(params: Any) -> Any:
+        return actor_loss(
+            params, phase.settings.actor, minibatch, phase.hyperparams.clip, phase.entropy
+        )
+
+    (value, (entropy, kl)), grads = jax.value_and_grad(loss, has_aux=True)(actor.params)
+    actor = _apply(phase.optimiser(weight_decay=0.0), actor, grads)
+    return actor, _ActorStats(jnp.ones(()), value, entropy, kl, optax.tree.norm(grads))
+
+
+def _skip_actor(actor: Learned, minibatch: Batch) -> tuple[Learned, _ActorStats]:
+    del minibatch
+    return actor, _ActorStats(*[jnp.zeros(())] * 5)
+
+
+def _train_critic(phase: Phase, critic: Learned, minibatch: Batch) -> tuple[Learned, _CriticStats]:
+    value, grads = jax.value_and_grad(critic_loss)(critic.params, phase.settings.critic, minibatch)
+    critic = _apply(phase.optimiser(phase.hyperparams.weight_decay), critic, grads)
+    return critic, _CriticStats(value, optax.tree.norm(grads))
+
+
+def _apply(optimiser: optax.GradientTransformation, learned: Learned, grads: Any) -> Learned:
+    updates, opt_state = optimiser.update(grads, learned.opt_state, learned.params)
+    return Learned(optax.apply_updates(learned.params, updates), opt_state)
+
+
+def _over_minibatches(
+    step: Any, models: Models, order: Int[Array, " B"], size: int
+) -> tuple[Models, Any]:
+    """`step` over the tasks in `order`, `size` at a time; the last time there may be fewer."""
+    n_whole = len(order) // size * size
+    models, stats = jax.lax.scan(step, models, order[:n_whole].reshape(-1, size))
+    if n_whole < len(order):
+        models, rest = step(models, order[n_whole:])
+        stats = jax.tree.map(jnp.append, stats, rest)
+    return models, stats
+
+
+def _actor_goes_on(
+    settings: Settings, params: Any, batch: Batch, active: Bool[Array, ""]
+) -> Bool[Array, ""]:
+    """Whether the actor trains in the next epoch too."""
+    if math.isinf(settings.kl_limit):
+        return active
+
+    def kl(observation: jax.Array, logits: jax.Array) -> jax.Array:
+        current = distrax.Categorical(logits=settings.actor.unroll(params, observation))
+        return distrax.Categorical(logits=logits).kl_divergence(current)
+
+    def check() -> Bool[Array, ""]:
+        divergence = over_task_chunks(
+            kl, settings.tasks_per_minibatch, batch.observation, batch.logits
+        )
+        return jnp.mean(divergence) < settings.kl_limit
+
+    return jax.lax.cond(active, check, lambda: jnp.bool_(False))
+
+
+def over_task_chunks(function: Any, size: int, *arrays: jax.Array) -> jax.Array:
+    """`function` of `[T, B, ...]` arrays, `size` tasks at a time: bounds memory, same result."""
+    n_tasks = arrays[0].shape[1]
+    n_whole = n_tasks // size * size
+
+    def chunks(x: jax.Array) -> jax.Array:
+        split = x[:, :n_whole].reshape(x.shape[0], -1, size, *x.shape[2:])
+        return jnp.moveaxis(split, 1, 0)
+
+    result = jax.lax.map(lambda parts: function(*parts), tuple(chunks(x) for x in arrays))
+    result = jnp.moveaxis(result, 0, 1).reshape(arrays[0].shape[0], n_whole, *result.shape[3:])
+    if n_whole < n_tasks:
+        rest = function(*(x[:, n_whole:] for x in arrays))
+        result = jnp.concatenate([result, rest], axis=1)
+    return result
+
+
+def _diagnostics(actor: _ActorStats, critic: _CriticStats) -> Diagnostics:
+    """Means over `[epochs, minibatches]`, the actor's over those in which it was trained."""
+    trained = actor.trained
+
+    def mean(x: jax.Array) -> jax.Array:
+        return jnp.sum(x * trained) / jnp.sum(trained)
+
+    return Diagnostics(
+        actor_loss=mean(actor.loss),
+        critic_loss=jnp.mean(critic.loss),
+        entropy=mean(actor.entropy),
+        kl=mean(actor.kl),
+        actor_grad_norm=mean(actor.grad_norm),
+        critic_grad_norm=jnp.mean(critic.grad_norm),
+        actor_epochs=jnp.sum(trained[:, 0]),
+    )

@@ -1,0 +1,87 @@
+"""Progress of a training run on the terminal: a bar, or plain lines where there is none."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from rl3jax.config import Config
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress:
+    """A context that shows each iteration's line of metrics."""
+
+    def __init__(self, config: Config, folder: Path, iteration: int) -> None:
+        self._config = config
+        self._folder = folder
+        self._first = iteration
+        self._console = Console(highlight=False)
+        self._bar = RichProgress(
+            TextColumn("iteration"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            "train", total=config.iterations, completed=iteration, status="compiling …"
+        )
+
+    def __enter__(self) -> "Progress":
+        config = self._config
+        steps = config.n_tasks * config.horizon
+        self._print(
+            f"{config.algo} ({config.network}) on {config.env}: {config.iterations} iterations of "
+            f"{config.n_tasks} tasks × {config.horizon} steps = {steps:,} env steps each, "
+            f"on {jax.devices()[0].device_kind}"
+        )
+        self._print(f"run folder: {self._folder}")
+        self._started = self._last_line = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, line: dict[str, Any]) -> None:
+        """One finished iteration."""
+        status = f"return {line['mean_return']:.1f}  {line['steps_per_second']:,.0f} env steps/s"
+        self._bar.update(self._task, completed=line["iteration"], status=status)
+        validated = "validation_return" in line
+        if validated:
+            status += (
+                f"  validation, greedy {line['validation_return']:.2f}"
+                f" ± {line['validation_stderr']:.2f}"
+            )
+        if validated or (self._bar.disable and self._line_is_due(line)):
+            count = f"{line['iteration']}/{self._config.iterations}"
+            left = self._seconds_left(line["iteration"])
+            self._print(f"iteration {count}  {status}  {left:.0f} s left")
+
+    def _line_is_due(self, line: dict[str, Any]) -> bool:
+        if line["iteration"] == self._first + 1:
+            return True
+        return time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+
+    def _seconds_left(self, iteration: int) -> float:
+        seconds = time.monotonic() - self._started
+        remaining = self._config.iterations - iteration
+        return seconds / (iteration - self._first) * remaining
+
+    def _print(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        self._console.print(text, soft_wrap=True, markup=False)

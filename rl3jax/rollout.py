@@ -1,0 +1,89 @@
+"""One meta-episode: an agent interacts with one task for its whole budget."""
+
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+from jaxtyping import PRNGKeyArray
+
+from rl3jax.agent import Agent
+from rl3jax.envs import Environment
+
+
+@struct.dataclass
+class Trajectory:
+    """A meta-episode, time first; batched over tasks as `[T, B, ...]`.
+
+    Attributes:
+        observation: `[T, D]`, or empty for an agent without a policy.
+        logits: `[T, A]`, the behaviour policy's, or empty likewise.
+        action: `[T]` int32.
+        reward: `[T]`.
+        terminated, truncated: `[T]` bool, ends of object-level episodes.
+    """
+
+    observation: Any
+    logits: Any
+    action: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+
+class _Carry(NamedTuple):
+    key: PRNGKeyArray
+    env_state: Any
+    agent: Any
+
+
+def rollout(
+    agent: Agent, env: Environment, task: Any, horizon: int, key: PRNGKeyArray
+) -> Trajectory:
+    """A meta-episode of `horizon` env steps (RL³, algorithm 1), in one task.
+
+    Object-level episodes restart in the same task; only the agent's carry lives through them.
+    """
+    key_reset, key_steps = jax.random.split(key)
+
+    def step(carry: _Carry, _: None) -> tuple[_Carry, Trajectory]:
+        key, key_act, key_env = jax.random.split(carry.key, 3)
+        decision, agent_carry = agent.decide(carry.agent, key_act)
+        _, env_state, reward, terminated, truncated, info = env.step(
+            key_env, carry.env_state, decision.action, task
+        )
+        agent_carry = agent.observe(
+            agent_carry,
+            decision.action,
+            reward,
+            info["next_state_index"],
+            terminated,
+            truncated,
+            env.state_index(env_state),
+        )
+        transition = Trajectory(
+            decision.observation, decision.logits, decision.action, reward, terminated, truncated
+        )
+        return _Carry(key, env_state, agent_carry), transition
+
+    _, env_state = env.reset(key_reset, task)
+    start = _Carry(key_steps, env_state, agent.init(env.state_index(env_state)))
+    _, trajectory = jax.lax.scan(step, start, length=horizon)
+    return trajectory
+
+
+def rollouts(
+    agent: Agent, env: Environment, tasks: Any, horizon: int, key: PRNGKeyArray
+) -> Trajectory:
+    """One meta-episode in each of B tasks; every field is `[T, B, ...]`."""
+    n_tasks = jax.tree.leaves(tasks)[0].shape[0]
+    keys = jax.random.split(key, n_tasks)
+
+    def one_task(task: Any, key: PRNGKeyArray) -> Trajectory:
+        return rollout(agent, env, task, horizon, key)
+
+    return jax.vmap(one_task, out_axes=1)(tasks, keys)
+
+
+def sample_tasks(env: Environment, n_tasks: int, key: PRNGKeyArray) -> Any:
+    """`n_tasks` independent tasks: a pytree with leading axis `[n_tasks]`."""
+    return jax.vmap(env.sample_task)(jax.random.split(key, n_tasks))

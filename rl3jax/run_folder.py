@@ -1,0 +1,189 @@
+"""The files of one training run.
+
+config.json       the resolved config
+provenance.json   versions, commit and device, one entry each time the run was started
+metrics.jsonl     a line an iteration
+checkpoints/      the last two
+agent/            the last policy, what `load_agent` reads
+best_agent/       the one with the best validation score
+curve.png         returns over env steps
+evaluations/      what `rl3jax.evaluate` wrote
+"""
+
+import datetime
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rl3jax.checkpoint import CheckpointError, checkpoints, read_manifest, write_text
+from rl3jax.config import Config, ConfigError
+
+RECORDED_PACKAGES = ("rl3jax", "jax", "jaxlib", "flax", "optax", "distrax", "gymnax", "numpy")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run, and what reads and writes them."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of all checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def agent(self) -> Path:
+        """Folder of the last policy."""
+        return self.path / "agent"
+
+    @property
+    def best_agent(self) -> Path:
+        """Folder of the policy with the best validation score."""
+        return self.path / "best_agent"
+
+    @property
+    def curve(self) -> Path:
+        """The learning curve's picture."""
+        return self.path / "curve.png"
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of held-out scores."""
+        return self.path / "evaluations"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, a line an iteration."""
+        return self.path / "metrics.jsonl"
+
+    def write_config(self, config: Config) -> None:
+        """Replaces config.json."""
+        write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+
+    def read_config(self) -> Config:
+        """The config of the run.
+
+        Raises:
+            ConfigError: if the folder is no run or its config is not readable.
+        """
+        file = self.path / "config.json"
+        try:
+            values = json.loads(file.read_text())
+        except OSError as error:
+            raise ConfigError(f"{self.path} is no run folder (no config.json)") from error
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ConfigError(f"{file} is damaged: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file} is damaged: no JSON object")
+        return Config.from_dict(values)
+
+    def add_provenance(self) -> None:
+        """Appends what this process runs on."""
+        file = self.path / "provenance.json"
+        entries = json.loads(file.read_text()) if file.is_file() else []
+        write_text(file, json.dumps([*entries, provenance()], indent=2) + "\n")
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """One more line."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All complete lines."""
+        if not self.metrics.is_file():
+            return []
+        lines = self.metrics.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def truncate_metrics(self, iteration: int) -> None:
+        """Forgets lines after `iteration`, which will be written again.
+
+        Raises:
+            CheckpointError: if lines up to it are missing.
+        """
+        lines = [line for line in self.read_metrics() if line["iteration"] <= iteration]
+        if [line["iteration"] for line in lines] != list(range(1, iteration + 1)):
+            raise CheckpointError(f"{self.metrics} lacks iterations before {iteration}")
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def newest_checkpoint(self) -> tuple[Path, dict[str, Any], list[str]]:
+        """The newest undamaged checkpoint, its manifest, and what is wrong with newer ones.
+
+        Raises:
+            CheckpointError: if there is none.
+        """
+        damaged: list[str] = []
+        for path in checkpoints(self.checkpoints):
+            try:
+                return path, read_manifest(path), damaged
+            except CheckpointError as error:
+                damaged.append(str(error))
+        raise CheckpointError("; ".join([f"{self.path} has no complete checkpoint", *damaged]))
+
+
+def default_path(config: Config, root: Path = Path("runs")) -> Path:
+    """`runs/{env}-{algo}-{network}-h{horizon}-s{seed}`, with -2, -3, … if taken."""
+    env = config.env.replace(":", ".").replace("/", "-")
+    name = f"{env}-{config.algo}-{config.network}-h{config.horizon}-s{config.seed}"
+    path, count = root / name, 1
+    while path.exists():
+        count += 1
+        path = root / f"{name}-{count}"
+    return path
+
+
+def create(config: Config, out: str | None) -> RunFolder:
+    """A new run's folder.
+
+    Raises:
+        ConfigError: if `out` already holds a run, or cannot be made.
+    """
+    path = Path(out) if out is not None else default_path(config)
+    if (path / "config.json").exists():
+        raise ConfigError(f"--out {path} already holds a run; to go on with it: --resume {path}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {path} cannot be made: {error.strerror}") from error
+    folder = RunFolder(path)
+    folder.write_config(config)
+    return folder
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit and device of this process."""
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        "commit": _commit(),
+        "device": str(jax.devices()[0].device_kind),
+        "devices": jax.device_count(),
+        "platform": jax.default_backend(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Of the source checkout that this package runs from, with + if it has local changes."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None if result.returncode == 0 else None

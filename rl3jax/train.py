@@ -1,0 +1,312 @@
+"""`python -m rl3jax.train`: meta-trains a policy into a run folder."""
+
+import dataclasses
+import math
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import tyro
+from flax import struct
+
+from rl3jax import __version__, plots, run_folder
+from rl3jax.checkpoint import (
+    CheckpointError,
+    load_agent,
+    restore_checkpoint,
+    save_agent,
+    save_checkpoint,
+)
+from rl3jax.commands import fail, one_line_errors, parse
+from rl3jax.config import Config, ConfigError
+from rl3jax.evaluation import evaluate_agent
+from rl3jax.loggers import LOGGERS, Logger
+from rl3jax.progress import Progress
+from rl3jax.run_folder import RunFolder
+from rl3jax.seeding import training_key, validation_key
+from rl3jax.trainer import Trainer, TrainState, make_trainer
+
+NOT_FINITE = 1
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Meta-train RL³ or RL² on a distribution of tasks, into a run folder."""
+
+    config: tyro.conf.OmitArgPrefixes[Config] = dataclasses.field(default_factory=Config)
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Go on exactly where the run in this folder stopped; of all other flags only --iterations
+    is allowed, to extend it, and --log (default: a new run)."""
+    init_from: Annotated[Path | None, tyro.conf.arg(metavar="AGENT")] = None
+    """Start from the policy of this agent folder or run folder instead of a fresh one
+    (default: fresh)."""
+    log: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Log to these as well; each needs its extra installed (default: none)."""
+
+
+@struct.dataclass
+class RunState:
+    """What a checkpoint holds.
+
+    Attributes:
+        train: the training state.
+        best_params: the actor's parameters with the best validation score so far.
+        best_return: that score; −inf before the first.
+    """
+
+    train: TrainState
+    best_params: Any
+    best_return: jax.Array
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    args = parse(TrainArgs, argv, "train")
+    with one_line_errors():
+        trainer, folder, state = _resume(args) if args.resume else _start(args)
+        folder.add_provenance()
+        loggers = [LOGGERS[name](trainer.config, folder.path) for name in args.log]
+    Run(trainer, folder, loggers).run(state)
+
+
+# --- beginnings ---------------------------------------------------------------------------------
+
+
+def _start(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
+    """A new run, with a checkpoint of its first state."""
+    trainer = make_trainer(args.config)
+    state = _initial_state(trainer)
+    if args.init_from is not None:
+        state = _with_policy_of(state, args.init_from, trainer)
+    folder = run_folder.create(trainer.config, args.config.out)
+    _save(trainer, folder, state)
+    return trainer, folder, state
+
+
+def _initial_state(trainer: Trainer) -> RunState:
+    train = trainer.init(training_key(trainer.config.seed))
+    return RunState(train, train.models.actor.params, jnp.asarray(-jnp.inf))
+
+
+def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
+    """Starts the actor from a saved agent; critic and optimisers stay fresh."""
+    agent = load_agent(path / "agent" if (path / "agent").is_dir() else path)
+    if agent.network != trainer.settings.actor:
+        raise ConfigError(
+            f"--init-from {path} holds {agent.network}, this run {trainer.settings.actor}"
+        )
+    if agent.layout.fields != trainer.layout.fields:
+        raise ConfigError(f"--init-from {path} observes {agent.layout}, this run {trainer.layout}")
+    models = state.train.models
+    actor = dataclasses.replace(models.actor, params=agent.params)
+    train = dataclasses.replace(state.train, models=models._replace(actor=actor))
+    return dataclasses.replace(state, train=train, best_params=agent.params)
+
+
+def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
+    """The newest undamaged checkpoint of a run, and its folder as it was then."""
+    assert args.resume is not None
+    _check_only_iterations(args)
+    folder = RunFolder(args.resume)
+    config = folder.read_config()
+    checkpoint, manifest, damaged = folder.newest_checkpoint()
+    for problem in damaged:
+        print(f"warning: {problem}; falling back to the one before", file=sys.stderr)
+    _check_same_run(checkpoint, manifest["description"], config)
+
+    extended = dataclasses.replace(config, iterations=args.config.iterations or config.iterations)
+    iteration = manifest["iteration"]
+    if extended.iterations < iteration:
+        raise ConfigError(f"--iterations {extended.iterations}: the run has {iteration} already")
+    trainer = make_trainer(extended)
+    state = restore_checkpoint(checkpoint, jax.eval_shape(lambda: _initial_state(trainer)))
+    iterations = trainer.config.hyperparams().iterations
+    hyperparams = dataclasses.replace(state.train.hyperparams, iterations=iterations)
+    train = dataclasses.replace(state.train, hyperparams=hyperparams)
+    folder.truncate_metrics(iteration)
+    folder.write_config(extended)
+    return trainer, folder, dataclasses.replace(state, train=train)
+
+
+def _check_only_iterations(args: TrainArgs) -> None:
+    given = dataclasses.replace(args.config, iterations=None)
+    changed = [
+        field.name
+        for field in dataclasses.fields(Config)
+        if getattr(given, field.name) != getattr(Config(), field.name)
+    ]
+    if args.init_from is not None:
+        changed.append("init_from")
+    if changed:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise ConfigError(f"--resume goes on with the run's own config; it takes no {flags}")
+
+
+def _check_same_run(checkpoint: Path, description: dict[str, Any], config: Config) -> None:
+    if description["rl3jax"] != __version__:
+        raise CheckpointError(
+            f"{checkpoint} was written by rl3jax {description['rl3jax']}, this is {__version__}"
+        )
+    ours = config.to_dict()
+    for name, value in description["config"].items():
+        if name != "iterations" and ours.get(name) != value:
+            raise CheckpointError(
+                f"{checkpoint} was written with {name} = {value!r}, config.json says "
+                f"{ours.get(name)!r}"
+            )
+
+
+# --- the loop -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """The outer loop: jitted iterations, and what the host does between them."""
+
+    trainer: Trainer
+    folder: RunFolder
+    loggers: list[Logger]
+
+    def run(self, state: RunState) -> None:
+        """Trains from `state` to the end, or until a signal asks to stop."""
+        config = self.trainer.config
+        iteration = int(state.train.iteration)
+        with Progress(config, self.folder.path, iteration) as progress, _stop_signals() as stop:
+            while iteration < self.iterations and not stop():
+                state, line = self._iterate(state)
+                iteration = line["iteration"]
+                if self._due(iteration, config.validate_every):
+                    state, line = self._validate(state, line)
+                self._record(line, progress)
+                if self._due(iteration, config.checkpoint_every) or stop():
+                    _save(self.trainer, self.folder, state)
+        self._finish(iteration)
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of the whole run."""
+        return self.trainer.config.iterations
+
+    def _due(self, iteration: int, every: int | None) -> bool:
+        """Every so many iterations, and after the last; never where `every` is 0."""
+        return bool(every) and (iteration % every == 0 or iteration == self.iterations)
+
+    def _iterate(self, state: RunState) -> tuple[RunState, dict[str, Any]]:
+        """One iteration, timed, and its line of metrics."""
+        started = time.perf_counter()
+        train, metrics = self.trainer.update(state.train)
+        values = metrics.to_dict()  # waits for the device
+        seconds = time.perf_counter() - started
+        iteration = int(train.iteration)
+        _stop_unless_finite(iteration, values, train.models, self.folder)
+        steps = self.trainer.config.n_tasks * self.trainer.config.horizon
+        line = {
+            "iteration": iteration,
+            "env_steps": iteration * steps,
+            **values,
+            "steps_per_second": steps / seconds,
+            "seconds": seconds,
+        }
+        return dataclasses.replace(state, train=train), line
+
+    def _validate(self, state: RunState, line: dict[str, Any]) -> tuple[RunState, dict[str, Any]]:
+        """Scores the greedy policy on the validation tasks, and keeps the best."""
+        config = self.trainer.config
+        score = evaluate_agent(
+            self.trainer.agent(state.train, greedy=True),
+            self.trainer.env,
+            config.horizon,
+            config.validation_tasks,
+            validation_key(),
+        )
+        line = line | {"validation_return": score.mean, "validation_stderr": score.stderr}
+        if score.mean > state.best_return:
+            best = state.train.models.actor.params
+            state = dataclasses.replace(
+                state, best_params=best, best_return=jnp.asarray(score.mean)
+            )
+        return state, line
+
+    def _record(self, line: dict[str, Any], progress: Progress) -> None:
+        self.folder.append_metrics(line)
+        for logger in self.loggers:
+            logger.log(line)
+        progress.show(line)
+
+    def _finish(self, iteration: int) -> None:
+        """The picture, and what to do next."""
+        for logger in self.loggers:
+            logger.close()
+        metrics = self.folder.read_metrics()
+        if metrics:
+            plots.learning_curve(metrics, self.folder.path.name, self.folder.curve)
+        run = shlex.quote(str(self.folder.path))
+        if iteration < self.iterations:
+            print(f"stopped after iteration {iteration} of {self.iterations}; to go on:")
+            print(f"  python -m rl3jax.train --resume {run}")
+            raise SystemExit(INTERRUPTED)
+        print(f"learning curve: {self.folder.curve}")
+        print(f"to score it on held-out tasks:\n  python -m rl3jax.evaluate {run}")
+
+
+def _save(trainer: Trainer, folder: RunFolder, state: RunState) -> None:
+    """A checkpoint, and the last and the best policy as agents."""
+    description = {"rl3jax": __version__, "config": trainer.config.to_dict()}
+    save_checkpoint(folder.checkpoints, int(state.train.iteration), state, description)
+    agent = trainer.agent(state.train, greedy=True)
+    save_agent(folder.agent, agent)
+    save_agent(folder.best_agent, agent.replace(params=state.best_params))
+
+
+@jax.jit
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def _stop_unless_finite(
+    iteration: int, values: dict[str, float], models: Any, folder: RunFolder
+) -> None:
+    """Ends the process at the first NaN or infinity, before it reaches a checkpoint."""
+    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
+    if not bad and not _all_finite(models):
+        bad = ["a parameter is not finite"]
+    if bad:
+        fail(
+            f"{bad[0]} in iteration {iteration}; the checkpoints in {folder.checkpoints} are from "
+            "before. Try a lower --learning-rate, a lower --grad-clip, or smaller rewards",
+            code=NOT_FINITE,
+        )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """A function that says whether SIGINT or SIGTERM came; a second one acts as ever."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_signal(number: int, frame: object) -> None:
+        del frame
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+        print("\nstopping after this iteration …", file=sys.stderr)
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""Meta-training: the paper's outer loop as pure functions (RL³, algorithm 1).
+
+trainer = make_trainer(config)
+state = trainer.init(key)
+state, metrics = trainer.update(state)              # one meta-iteration, one compiled program
+states, history = jax.vmap(trainer.train)(keys)     # whole runs, a batch of seeds
+"""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from rl3jax import object_level, ppo
+from rl3jax.agent import PolicyAgent
+from rl3jax.config import Config, ConfigError, Hyperparams, nearest_name
+from rl3jax.envs import Environment, make_env
+from rl3jax.networks import Network, make_network
+from rl3jax.object_level import ObjectLearner
+from rl3jax.observation import ObservationLayout
+from rl3jax.rollout import Trajectory, rollouts, sample_tasks
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that training carries from one iteration to the next.
+
+    Attributes:
+        iteration: meta-iterations done, int32.
+        key: the run's key; iteration i draws from its i-th child, so the series of tasks is the
+            same whatever is trained on it.
+        models: actor and critic with their optimisers.
+        hyperparams: traced numbers of the run.
+    """
+
+    iteration: jax.Array
+    key: jax.Array
+    models: ppo.Models
+    hyperparams: Hyperparams
+
+
+@struct.dataclass
+class Metrics:
+    """Scalars of one meta-iteration; returns are undiscounted, of whole meta-episodes.
+
+    Attributes:
+        mean_return: mean over the iteration's tasks, of the sampling policy before the update.
+        stderr_return: its standard error over tasks.
+        explained_variance: of the value targets by the critic, before the update.
+        ppo: losses and diagnostics.
+    """
+
+    mean_return: jax.Array
+    stderr_return: jax.Array
+    explained_variance: jax.Array
+    ppo: ppo.Diagnostics
+
+    def to_dict(self) -> dict[str, float]:
+        """Flat, on the host."""
+        values = {**vars(self), **vars(self.ppo)}
+        del values["ppo"]
+        return {name: float(value) for name, value in jax.device_get(values).items()}
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A configuration's static parts, and the pure functions on top of them.
+
+    Attributes:
+        config: resolved.
+        env, learner: what the agent interacts with, and its object-level RL.
+        layout: what the policy sees.
+        settings: of PPO, with the actor and critic networks.
+    """
+
+    config: Config
+    env: Environment
+    learner: ObjectLearner
+    layout: ObservationLayout
+    settings: ppo.Settings
+
+    @partial(jax.jit, static_argnums=0)
+    def init(self, key: PRNGKeyArray, hyperparams: Hyperparams | None = None) -> TrainState:
+        """Fresh networks. The key is consumed; `hyperparams` default to the config's."""
+        key_models, key_run = jax.random.split(key)
+        hyperparams = hyperparams or self.config.hyperparams()
+        models = ppo.init(self.settings, hyperparams, self.layout.size, key_models)
+        return TrainState(jnp.int32(0), key_run, models, hyperparams)
+
+    @partial(jax.jit, static_argnums=0)
+    def update(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """One meta-iteration: a meta-episode in each of `n_tasks` fresh tasks, then PPO."""
+        key = jax.random.fold_in(state.key, state.iteration)
+        key_tasks, key_rollouts, key_ppo = jax.random.split(key, 3)
+
+        tasks = sample_tasks(self.env, self.config.n_tasks, key_tasks)
+        trajectory = rollouts(
+            self.agent(state, greedy=False), self.env, tasks, self.config.horizon, key_rollouts
+        )
+        batch, explained_variance = self._batch(state, trajectory)
+        progress = state.iteration / jnp.maximum(state.hyperparams.iterations - 1, 1)
+        models, diagnostics = ppo.update(
+            self.settings, state.hyperparams, state.models, batch, progress, key_ppo
+        )
+
+        returns = jnp.sum(trajectory.reward, axis=0)
+        metrics = Metrics(
+            mean_return=jnp.mean(returns),
+            stderr_return=_standard_error(returns),
+            explained_variance=explained_variance,
+            ppo=diagnostics,
+        )
+        return dataclasses.replace(state, iteration=state.iteration + 1, models=models), metrics
+
+    @partial(jax.jit, static_argnums=0)
+    def train(
+        self, key: PRNGKeyArray, hyperparams: Hyperparams | None = None
+    ) -> tuple[TrainState, Metrics]:
+        """A whole run of `config.iterations`; the history's fields are `[iterations]`."""
+
+        def iteration(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+            return self.update(state)
+
+        return jax.lax.scan(iteration, self.init(key, hyperparams), length=self.config.iterations)
+
+    def agent(self, state: TrainState, greedy: bool = True) -> PolicyAgent:
+        """The current policy, to act in single tasks."""
+        return PolicyAgent(
+            params=state.models.actor.params,
+            state_features=jnp.asarray(self.env.state_features, dtype=float),
+            network=self.settings.actor,
+            learner=self.learner,
+            layout=self.layout,
+            greedy=greedy,
+        )
+
+    def _batch(
+        self, state: TrainState, trajectory: Trajectory
+    ) -> tuple[ppo.Batch, Float[Array, ""]]:
+        """Advantages and value targets; the critic sees the finished sequences only here."""
+        value = ppo.over_task_chunks(
+            partial(ppo.values, self.settings.critic, state.models.critic.params),
+            self.settings.tasks_per_minibatch,
+            trajectory.observation,
+        )
+        hyperparams = state.hyperparams
+        advantage = ppo.gae(trajectory.reward, value, hyperparams.discount, hyperparams.gae_lambda)
+        batch = ppo.Batch(
+            observation=trajectory.observation,
+            action=trajectory.action,
+            logits=trajectory.logits,
+            advantage=advantage,
+            value_target=value + advantage,
+        )
+        return batch, 1 - jnp.var(advantage) / jnp.var(batch.value_target)
+
+
+def make_trainer(
+    config: Config,
+    env: Environment | None = None,
+    learner: ObjectLearner | None = None,
+    network: Network | None = None,
+) -> Trainer:
+    """A trainer for `config`, with parts of one's own in place of those that it names.
+
+    Args:
+        config: need not be resolved.
+        env: instead of `config.env` with its options.
+        learner: instead of `config.object_level` with its options (also under rl2, which then
+            carries it without seeing it).
+        network: instead of `config.network`; its `num_outputs` is set as needed.
+
+    Raises:
+        ConfigError: if a name in the config is unknown or its parts do not fit together.
+    """
+    config = config.resolve()
+    if config.algo not in ALGORITHMS:
+        raise ConfigError(f"unknown algo {config.algo!r}; {nearest_name(config.algo, ALGORITHMS)}")
+    env = env or config_env(config)
+    with _as_config_errors():
+        learner = learner or _make_learner(config, env)
+        network = network or make_network(
+            config.network, width=config.width, horizon=config.horizon
+        )
+
+    layout = ObservationLayout(
+        num_actions=env.num_actions,
+        num_features=np.shape(env.state_features)[1],
+        horizon=config.horizon,
+        task_horizon=env.task_horizon,
+        value_scale=config.value_scale if config.algo == "rl3" else None,
+        reward_scale=config.reward_scale,
+    )
+    settings = ppo.Settings(
+        actor=dataclasses.replace(network, num_outputs=env.num_actions),
+        critic=dataclasses.replace(network, num_outputs=1),
+        epochs=config.epochs,
+        tasks_per_minibatch=config.tasks_per_minibatch,
+        kl_limit=config.kl_limit,
+        adam_epsilon=config.adam_epsilon,
+    )
+    return Trainer(config, env, learner, layout, settings)
+
+
+ALGORITHMS = ("rl2", "rl3")
+
+
+def config_env(config: Config) -> Environment:
+    """The environment that a config names.
+
+    Raises:
+        ConfigError: if its name, variation or options are not allowed.
+    """
+    with _as_config_errors():
+        return make_env(config.env, variation=config.variation, **config.env_options)
+
+
+@contextlib.contextmanager
+def _as_config_errors() -> Iterator[None]:
+    """Errors of parts made from a config are errors of the config."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _make_learner(config: Config, env: Environment) -> ObjectLearner:
+    """The object-level RL that the config names, for the environment's tabular view."""
+    size = (env.num_states, env.num_actions)
+    if config.algo == "rl2":
+        return object_level.none(*size)
+    if config.object_level == "value_iteration":
+        return object_level.value_iteration(
+            *size,
+            discount=config.planning_discount,
+            smoothing=config.smoothing,
+            max_sweeps=config.max_sweeps or env.task_horizon or config.horizon,
+            tolerance=config.tolerance,
+            known=config.known_states,
+            warm_start=config.warm_start,
+        )
+    if config.object_level == "q_learning":
+        return object_level.q_learning(
+            *size,
+            discount=config.planning_discount,
+            step_size=config.step_size,
+            initial_value=config.initial_value,
+        )
+    name = config.object_level
+    allowed = ("q_learning", "value_iteration")
+    raise ConfigError(f"unknown object_level {name!r}; {nearest_name(name, allowed)}")
+
+
+def _standard_error(x: Float[Array, " n"]) -> Float[Array, ""]:
+    n = x.shape[0]
+    return jnp.std(x, ddof=1) / math.sqrt(n) if n > 1 else jnp.zeros(())

@@ -1,0 +1,33 @@
+"""What every test runs under: strict JAX, checked shapes, no display, reproducible examples."""
+
+import os
+from types import SimpleNamespace
+
+# In the environment, so that commands which a test starts as subprocesses are as strict.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+os.environ["JAX_DEBUG_KEY_REUSE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+# Compiling dominates the tests' time: without optimisation it takes a fraction.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # xdist workers share a GPU
+
+import hypothesis
+import jax
+import jaxtyping
+import matplotlib
+
+# Once more for this process: a pytest plugin may have imported these before the lines above.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+matplotlib.use("Agg")
+
+# Every annotation of a function in rl3jax, shapes included, is checked when it is called. Not those
+# of dataclasses' own __init__: JAX rebuilds pytrees with leaves of any kind, and the config says
+# itself what a value of a wrong type should have been.
+# The hook must be in place before rl3jax is first imported.
+jaxtyping._decorator.dataclasses = SimpleNamespace(is_dataclass=lambda _: False)
+INT_IS_A_FLOAT = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+jaxtyping.install_import_hook("rl3jax", INT_IS_A_FLOAT)
+
+hypothesis.settings.register_profile("rl3jax", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("rl3jax")

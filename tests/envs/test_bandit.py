@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from rl3jax.envs import Bandit, EnvState
+from rl3jax.envs.bandit import BanditTask
+
+
+def success_probs(env, n_tasks=2000):
+    keys = jax.random.split(jax.random.key(0), n_tasks)
+    return np.asarray(jax.vmap(env.sample_task)(keys).success_prob)
+
+
+def test_success_probabilities_are_uniform():
+    probs = success_probs(Bandit(num_arms=5))
+    assert probs.shape == (2000, 5)
+    assert scipy.stats.kstest(probs.ravel(), "uniform").pvalue > 1e-3
+
+
+def test_arms_are_independent():
+    correlation = np.corrcoef(success_probs(Bandit(num_arms=3)), rowvar=False)
+    assert np.abs(correlation - np.eye(3)).max() < 0.1
+
+
+def test_ood_success_probabilities_are_clipped_normals():
+    probs = success_probs(Bandit(num_arms=5, variation="ood")).ravel()
+    outside = scipy.stats.norm.sf(1)  # 0 and 1 are one standard deviation from the mean
+    for bound in (0, 1):
+        assert scipy.stats.binomtest(int((probs == bound).sum()), len(probs), outside).pvalue > 1e-3
+    inside = probs[(probs > 0) & (probs < 1)]
+    expected = scipy.stats.truncnorm(-1, 1, loc=0.5, scale=0.5)
+    assert scipy.stats.kstest(inside, expected.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_certain_arms_are_certain(prob):
+    env, task = Bandit(num_arms=2), BanditTask(jnp.array([prob, 1 - prob]))
+    _, state = env.reset(jax.random.key(1), task)
+    keys = jax.random.split(jax.random.key(2), 200)
+    rewards = jax.vmap(env.step, (0, None, None, None))(keys, state, jnp.int32(0), task)[2]
+    assert (rewards == prob).all()
+
+
+def test_every_pull_ends_an_episode_by_truncation():
+    env = Bandit()
+    key_reset, key_step = jax.random.split(jax.random.key(3))
+    obs, state = env.reset(key_reset)
+    assert obs.shape == (0,)
+    _, state, reward, terminated, truncated, _ = env.step(key_step, state, jnp.int32(1))
+    assert reward in (0, 1)
+    assert truncated
+    assert not terminated
+    assert state == EnvState(time=jnp.int32(0), index=jnp.int32(0))
+
+
+def test_the_model_of_a_bandit():
+    model = Bandit(num_arms=2).tabular(BanditTask(jnp.array([0.25, 0.75])))
+    np.testing.assert_array_equal(model.transition_probs, [[[1], [1]]])
+    np.testing.assert_array_equal(model.mean_reward, [[0.25, 0.75]])
+    np.testing.assert_array_equal(model.start, [1])
+    np.testing.assert_array_equal(model.terminal, [False])
+
+
+@pytest.mark.parametrize("num_arms", [0, -1, 2.5, "5", True, None])
+def test_a_bandit_needs_a_whole_number_of_arms(num_arms, unchecked):
+    with pytest.raises(ValueError, match="num_arms must be a whole number of at least 1") as error:
+        unchecked(Bandit)(num_arms=num_arms)
+    assert repr(num_arms) in str(error.value)
+
+
+def test_an_unknown_variation_is_refused():
+    with pytest.raises(ValueError, match=r"unknown variation 'odd'; did you mean 'ood'\?.*iid"):
+        Bandit(variation="odd")

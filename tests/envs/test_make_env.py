@@ -1,0 +1,91 @@
+import pytest
+
+from rl3jax.envs import ENVIRONMENTS, Bandit, RandomMdp, env_options, make_env
+
+USER_MODULE = """
+from dataclasses import dataclass
+from rl3jax.envs import Bandit, Environment
+
+@dataclass(frozen=True)
+class TwoArms(Bandit):
+    num_arms: int = 2
+
+@dataclass
+class Thawed:
+    num_arms: int = 2
+
+class Bare(Environment):
+    pass
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def user_module(tmp_path, monkeypatch):
+    (tmp_path / "user_envs.py").write_text(USER_MODULE)
+    (tmp_path / "broken_envs.py").write_text("import no_such_module_at_all")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def one_line(error):
+    return "\n" not in str(error.value)
+
+
+def test_names_make_environments():
+    assert make_env("bandit") == Bandit()
+    assert make_env("mdp") == RandomMdp()
+    assert make_env("bandit", num_arms=7, variation="ood") == Bandit(7, "ood")
+    assert make_env("mdp", variation="ood") == RandomMdp(variation="ood-dirichlet")
+    assert set(ENVIRONMENTS) == {"bandit", "mdp"}
+
+
+def test_options_are_the_fields():
+    assert env_options(Bandit) == ("num_arms",)
+    assert env_options(RandomMdp) == ("num_states", "num_actions", "task_horizon")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_env("bandti"), r"unknown env 'bandti'; did you mean 'bandit'\?.*mdp.*module"),
+        (lambda: make_env(""), "unknown env ''.*bandit, mdp"),
+        (lambda: make_env("bandit", num_arm=3), r"option 'num_arm'; did you mean 'num_arms'\?"),
+        (lambda: make_env("bandit", num_states=3), "env 'bandit' has no option 'num_states'"),
+        (lambda: make_env("bandit", num_arms=0), "num_arms must be .* at least 1, not 0"),
+        (lambda: make_env("bandit", variation="odd"), r"unknown variation 'odd'.*'ood'"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert one_line(error)
+
+
+@pytest.mark.usefixtures("user_module")
+def test_an_environment_of_ones_own_is_imported():
+    env = make_env("user_envs:TwoArms", variation="ood")
+    assert env.num_actions == 2
+    assert env.variation == "ood"
+    assert make_env("user_envs:TwoArms", num_arms=3).num_actions == 3
+
+
+@pytest.mark.usefixtures("user_module")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_module_at_all:Env", "cannot import 'no_such_module_at_all'"),
+        ("broken_envs:Env", "cannot import 'broken_envs': No module named"),
+        (":Env", "cannot import ''"),
+        (".relative:Env", "cannot import '.relative'"),
+        ("user_envs:TwoArm", r"no 'TwoArm' in user_envs; did you mean 'TwoArms'\?"),
+        ("user_envs:", "no '' in user_envs"),
+        ("user_envs:NUMBER", "must be a @dataclass.frozen=True. that extends"),
+        ("user_envs:Thawed", "must be a @dataclass.frozen=True. that extends"),
+        ("user_envs:Bare", "must be a @dataclass.frozen=True. that extends"),
+    ],
+)
+def test_a_bad_import_is_refused_in_one_line(name, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make_env(name)
+    assert one_line(error)

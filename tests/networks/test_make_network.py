@@ -1,0 +1,50 @@
+import dataclasses
+import re
+
+import pytest
+
+from rl3jax.networks import Gru, Markov, Transformer, make_network
+
+
+def test_every_kind_has_the_paper_sizes_by_default():
+    assert make_network("markov", horizon=250) == Markov(width=64)
+    assert make_network("gru", horizon=250) == Gru(width=256, embedding=64)
+    assert make_network("transformer", horizon=250) == Transformer(
+        width=64, layers=2, heads=4, horizon=250
+    )
+
+
+@pytest.mark.parametrize("name", ["markov", "gru", "transformer"])
+def test_width_is_an_option(name):
+    assert dataclasses.asdict(make_network(name, width=128, horizon=100))["width"] == 128
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("transfomer", "transformer"), ("GRU", "gru"), ("mlp", "markov")]
+)
+def test_unknown_names_are_answered_with_the_nearest(name, nearest):
+    message = f"unknown network {name!r}, did you mean {nearest!r}? Known: markov, gru, transformer"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make_network(name, horizon=100)
+
+
+@pytest.mark.parametrize("name", ["markov", "gru", "transformer"])
+@pytest.mark.parametrize("width", [0, -4, True])
+def test_width_must_be_a_positive_integer(name, width):
+    with pytest.raises(ValueError, match=f"^width must be a positive integer, got {width}$"):
+        make_network(name, width=width, horizon=100)
+
+
+def test_horizon_must_be_a_positive_integer():
+    with pytest.raises(ValueError, match=r"^horizon must be a positive integer, got 0$"):
+        make_network("transformer", horizon=0)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match=r"^width must be a multiple of heads \(4\).*, got 30$"):
+        make_network("transformer", width=30, horizon=100)
+
+
+def test_there_must_be_outputs():
+    with pytest.raises(ValueError, match=r"^num_outputs must be a positive integer, got 0$"):
+        Markov(num_outputs=0)

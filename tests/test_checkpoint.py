@@ -1,0 +1,196 @@
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rl3jax import Config, load_agent, make_trainer, save_agent
+from rl3jax.baselines import UniformAgent
+from rl3jax.checkpoint import (
+    CheckpointError,
+    checkpoints,
+    read_manifest,
+    restore_checkpoint,
+    save_checkpoint,
+)
+
+
+def make_agent(**changes):
+    values = dict(env="mdp", n_tasks=4, horizon=9, width=8)
+    trainer = make_trainer(Config(**(values | changes)))
+    return trainer.agent(trainer.init(jax.random.key(3)))
+
+
+def logits_of(agent):
+    decision, _ = agent.decide(agent.init(jnp.int32(0)), jax.random.key(0))
+    return np.asarray(decision.logits)
+
+
+# --- agents ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["markov", "gru", "transformer"])
+@pytest.mark.parametrize("algo", ["rl2", "rl3"])
+def test_a_saved_agent_is_the_same_agent(tmp_path, network, algo):
+    agent = make_agent(network=network, algo=algo)
+    save_agent(tmp_path / "a", agent)
+    loaded = load_agent(tmp_path / "a")
+    assert jax.tree.structure(loaded) == jax.tree.structure(agent)
+    chex.assert_trees_all_equal(loaded, agent)
+
+
+def test_equal_agents_are_equal_files(tmp_path):
+    for name in ("a", "b"):
+        save_agent(tmp_path / name, make_agent())
+    a, b = ((tmp_path / name / "agent.npz").read_bytes() for name in ("a", "b"))
+    assert a == b
+
+
+def test_a_saved_agent_acts_identically_in_a_new_process(tmp_path):
+    agent = make_agent(object_level="q_learning", network="gru")
+    save_agent(tmp_path, agent)
+    script = (
+        "import sys, jax, jax.numpy as jnp, numpy as np, rl3jax\n"
+        "agent = rl3jax.load_agent(sys.argv[1])\n"
+        "decision, _ = agent.decide(agent.init(jnp.int32(0)), jax.random.key(0))\n"
+        "np.save(sys.argv[2], decision.logits)\n"
+    )
+    out = tmp_path / "logits.npy"
+    subprocess.run([sys.executable, "-c", script, tmp_path, out], check=True, timeout=120)
+    np.testing.assert_array_equal(np.load(out), logits_of(agent))
+
+
+def test_only_policies_of_our_own_parts_are_saved(tmp_path):
+    with pytest.raises(TypeError, match="UniformAgent"):
+        save_agent(tmp_path / "a", UniformAgent(3))
+    assert not (tmp_path / "a").exists()
+
+
+def rewrite(path, **members):
+    """The agent file with some members replaced (None: left out)."""
+    with zipfile.ZipFile(path) as archive:
+        data = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (data | members).items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def edit_header(file, edit):
+    with zipfile.ZipFile(file) as archive:
+        header = json.loads(archive.read("agent.json"))
+    edit(header)
+    rewrite(file, **{"agent.json": json.dumps(header)})
+
+
+def flip_a_bit(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+FIRST = "params/first/kernel.npy"
+ABSURD = b"\x93NUMPY\x01\x00v\x00" + (
+    b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + b"\n"
+)
+HARMS = {
+    "missing": lambda file: file.unlink(),
+    "empty": lambda file: file.write_bytes(b""),
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
+    "flipped": flip_a_bit,
+    "no header": lambda file: rewrite(file, **{"agent.json": None}),
+    "other format": lambda file: edit_header(file, lambda h: h.update(format="rl3jax-agent-9")),
+    "unknown kind": lambda file: edit_header(file, lambda h: h["network"].update(kind="mamba")),
+    "bad size": lambda file: edit_header(file, lambda h: h["network"].update(width=-1)),
+    "no array": lambda file: rewrite(file, **{FIRST: None}),
+    "pickle": lambda file: rewrite(file, **{FIRST: pickle.dumps(Harmful())}),
+    "shape": lambda file: rewrite(file, **{FIRST: ABSURD}),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_is_no_agent_is_refused_in_one_line(tmp_path, harm, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_agent("agent", make_agent())
+    HARMS[harm](tmp_path / "agent" / "agent.npz")
+    with pytest.raises(CheckpointError) as caught:
+        load_agent("agent")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+# --- checkpoints -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def state():
+    trainer = make_trainer(Config(n_tasks=4, horizon=5, width=8))
+    return trainer.init(jax.random.key(0))
+
+
+def test_a_checkpoint_restores_every_bit(tmp_path, state):
+    path = save_checkpoint(tmp_path, 7, state, {"note": 1})
+    manifest = read_manifest(path)
+    assert (manifest["iteration"], manifest["description"]) == (7, {"note": 1})
+    restored = restore_checkpoint(path, jax.eval_shape(lambda: state))
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
+        assert a.dtype == b.dtype
+        assert (a == b).all()
+
+
+def test_the_last_two_are_kept(tmp_path, state):
+    for iteration in (0, 5, 10, 15):
+        save_checkpoint(tmp_path, iteration, state, {})
+    assert [path.name for path in checkpoints(tmp_path)] == ["00000015", "00000010"]
+
+
+def test_a_checkpoint_without_a_manifest_does_not_count(tmp_path, state):
+    save_checkpoint(tmp_path, 1, state, {})
+    path = save_checkpoint(tmp_path, 2, state, {})
+    (path / "manifest.json").unlink()
+    assert [path.name for path in checkpoints(tmp_path)] == ["00000001"]
+
+
+DAMAGES = {
+    "flip": flip_a_bit,
+    "truncate": lambda file: file.write_bytes(file.read_bytes()[:-1]),
+    "delete": lambda file: file.unlink(),
+    "add": lambda file: file.with_name("more").write_bytes(b"x"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_noticed(tmp_path, state, damage):
+    path = save_checkpoint(tmp_path, 1, state, {})
+    files = [p for p in (path / "state").rglob("*") if p.is_file()]
+    DAMAGES[damage](max(files, key=lambda p: p.stat().st_size))
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_manifest(path)
+
+
+@pytest.mark.parametrize("manifest", ["{", "[]", "{}", '{"format": 3, "files": {}}'])
+def test_an_unreadable_manifest_is_noticed(tmp_path, state, manifest):
+    path = save_checkpoint(tmp_path, 1, state, {})
+    (path / "manifest.json").write_text(manifest)
+    with pytest.raises(CheckpointError):
+        read_manifest(path)
+
+
+def test_a_state_of_another_shape_is_refused(tmp_path, state):
+    path = save_checkpoint(tmp_path, 1, state, {})
+    other = make_trainer(Config(n_tasks=4, horizon=5, width=16)).init(jax.random.key(0))
+    with pytest.raises(CheckpointError, match="kernel"):
+        restore_checkpoint(path, jax.eval_shape(lambda: other))

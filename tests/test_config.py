@@ -1,0 +1,157 @@
+import dataclasses
+import json
+import math
+
+import pytest
+
+from rl3jax.config import DOMAIN_DEFAULTS, Config, ConfigError, Hyperparams
+
+
+def test_resolve_leaves_no_shared_field_open():
+    open_by_design = {
+        "variation", "width", "preset", "minibatch_tasks", "max_sweeps", "step_size", "out",
+        "num_arms", "num_states", "num_actions", "task_horizon",
+    }  # fmt: skip
+    for env in [*DOMAIN_DEFAULTS, "module:Class"]:
+        config = Config(env=env).resolve()
+        missing = {name for name, value in vars(config).items() if value is None}
+        assert missing == open_by_design
+
+
+def test_resolve_is_idempotent_and_keeps_what_was_given():
+    config = Config(env="mdp", n_tasks=96, minibatches=3, learning_rate=0.5, entropy=0.25)
+    resolved = config.resolve()
+    assert resolved == resolved.resolve()
+    given = (resolved.n_tasks, resolved.minibatches, resolved.learning_rate, resolved.entropy)
+    assert given == (96, 3, 0.5, 0.25)
+    assert resolved.final_learning_rate == 0.5 or resolved.final_learning_rate is not None
+    assert resolved.final_entropy == 0.25
+
+
+def test_explicit_value_wins_over_preset_over_domain():
+    plain = Config(env="mdp").resolve()
+    preset = Config(env="mdp", preset="paper-v4").resolve()
+    explicit = Config(env="mdp", preset="paper-v4", gae_lambda=0.7).resolve()
+    assert plain.gae_lambda not in (0.3, 0.7)
+    assert preset.gae_lambda == 0.3
+    assert explicit.gae_lambda == 0.7
+
+
+@pytest.mark.parametrize(
+    ("preset", "env", "horizon", "n_tasks", "per_minibatch", "iterations", "entropy"),
+    [
+        # v4: 32 000 steps an iteration in minibatches of 3 200; RLC: 32 768 and 4 096.
+        ("paper-v4", "bandit", 100, 320, 32, 3_000, 0.001),
+        ("paper-v4", "bandit", 500, 64, 6, 6_000, 0.01),
+        ("paper-v4", "mdp", 100, 320, 32, 10_000, 0.01),
+        ("paper-v4", "mdp", 500, 64, 6, 24_000, 0.01),
+        ("paper", "bandit", 512, 64, 8, 5_000, 0.1),
+        ("paper-rlc", "mdp", 128, 256, 32, 8_000, 0.1),
+        ("paper-rlc", "mdp", 1500, 21, 3, 5_000, 0.1),
+        ("paper-rlc", "mdp", 2048, 16, 2, 5_000, 0.1),
+    ],
+)
+def test_presets_have_the_papers_values(
+    preset, env, horizon, n_tasks, per_minibatch, iterations, entropy
+):
+    config = Config(env=env, preset=preset, horizon=horizon).resolve()
+    assert config.n_tasks == n_tasks
+    assert config.tasks_per_minibatch == per_minibatch
+    assert config.iterations == iterations
+    assert config.entropy == entropy
+    assert config.final_entropy == (0.01 if preset == "paper-v4" and entropy == 0.01 else
+                                    entropy if preset == "paper-v4" else 0.0)  # fmt: skip
+    assert config.network == "transformer"
+    assert (config.learning_rate, config.epochs, config.kl_limit) == (3e-4, 8, 0.01)
+    assert (config.clip, config.gae_lambda, config.discount) == (0.2, 0.3, 0.99)
+    assert (config.weight_decay, config.adam_epsilon, config.grad_clip) == (1e-2, 1e-7, math.inf)
+    assert config.planning_discount == (1.0 if preset == "paper-v4" else 0.95)
+    assert config.smoothing == (0.0 if preset == "paper-v4" else 0.1)
+    assert config.known_states == ("visited" if preset == "paper-v4" else "all")
+
+
+def test_rlc_trains_rl2_longer_than_rl3():
+    rl3 = Config(env="mdp", preset="paper", horizon=1024).resolve()
+    rl2 = Config(env="mdp", preset="paper", horizon=1024, algo="rl2").resolve()
+    assert (rl3.iterations, rl2.iterations) == (4_000, 12_000)
+
+
+def test_preset_decides_an_open_horizon():
+    assert Config(env="bandit", preset="paper").resolve().horizon == 512
+    assert Config(env="mdp", preset="paper-v4").resolve().horizon == 100
+
+
+def test_preset_at_another_horizon_needs_iterations():
+    with pytest.raises(ConfigError, match="at horizon 512, not 100; give iterations"):
+        Config(env="bandit", preset="paper", horizon=100).resolve()
+    config = Config(env="bandit", preset="paper", horizon=100, iterations=7).resolve()
+    assert (config.iterations, config.n_tasks) == (7, 327)
+
+
+def test_default_minibatches_divide_any_number_of_tasks():
+    for n_tasks in (1, 7, 48, 100, 4096):
+        config = Config(n_tasks=n_tasks).resolve()
+        assert n_tasks % config.minibatches == 0
+    assert Config(n_tasks=100).resolve().minibatches == 25
+    assert Config(n_tasks=4096).resolve().minibatches == 32
+
+
+def test_tasks_that_minibatches_do_not_divide_name_the_nearest_that_work():
+    with pytest.raises(ConfigError) as caught:
+        Config(n_tasks=100, minibatches=16)
+    assert "minibatches 20" in str(caught.value)
+    assert "n_tasks 96" in str(caught.value)
+    # the default number of tasks is checked too, once resolved
+    with pytest.raises(ConfigError, match="must divide"):
+        Config(minibatches=30).resolve()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("n_tasks", 0, "n_tasks must be at least 1, not 0"),
+        ("n_tasks", 2.5, "n_tasks must be a whole number, not 2.5"),
+        ("n_tasks", True, "n_tasks must be a whole number, not True"),
+        ("horizon", -3, "horizon must be at least 1, not -3"),
+        ("learning_rate", 0.0, "learning_rate must be larger than 0, not 0.0"),
+        ("learning_rate", math.nan, "learning_rate must be finite"),
+        ("learning_rate", math.inf, "learning_rate must be finite"),
+        ("discount", 1.5, r"discount must lie in \[0, 1\], not 1.5"),
+        ("entropy", -0.1, "entropy must not be negative"),
+        ("step_size", 0.0, r"step_size must lie in \(0, 1\]"),
+        ("known_states", "visitd", "did you mean 'visited'"),
+        ("env", 3, "env must be a string, not 3"),
+        ("warm_start", 1, "warm_start must be True or False"),
+        ("num_arms", 0, "num_arms must be at least 1"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line(field, value, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        Config(**{field: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_preset_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'paper-v4'"):
+        Config(preset="paperv4").resolve()
+    with pytest.raises(ConfigError, match="no values for env"):
+        Config(env="module:Class", preset="paper").resolve()
+
+
+def test_json_round_trip_keeps_infinities():
+    config = Config(env="mdp", n_tasks=64).resolve()
+    assert math.isinf(config.kl_limit)
+    text = json.dumps(config.to_dict(), allow_nan=False)
+    assert Config.from_dict(json.loads(text)) == config
+
+
+def test_unknown_field_in_a_file_is_named():
+    with pytest.raises(ConfigError, match="n_task is no field of Config; did you mean 'n_tasks'"):
+        Config.from_dict({"n_task": 3})
+
+
+def test_hyperparams_carry_the_resolved_numbers():
+    config = Config(env="bandit").resolve()
+    hyperparams = config.hyperparams()
+    for field in dataclasses.fields(Hyperparams):
+        assert getattr(hyperparams, field.name) == pytest.approx(getattr(config, field.name))

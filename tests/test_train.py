@@ -1,0 +1,343 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from PIL import Image
+
+from rl3jax import evaluate, load_agent, train
+from rl3jax.checkpoint import checkpoints
+from rl3jax.ppo import Diagnostics
+
+SMALL = "--n-tasks 16 --horizon 8 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
+TIMINGS = ("seconds", "steps_per_second")
+
+
+def run(arguments, command=train):
+    command.main(arguments.split())
+
+
+def metrics(folder):
+    """The lines of metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
+
+
+def refused(capsys, arguments, command=train):
+    """The one line of a refusal with exit code 2 (tyro's box counts as one)."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run(arguments, command)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def assert_same_agent(a, b):
+    chex.assert_trees_all_equal(load_agent(a), load_agent(b))
+
+
+def assert_same_run(a, b):
+    """Bit for bit: parameters and metrics, timings aside."""
+    assert metrics(a) == metrics(b)
+    for agent in ("agent", "best_agent"):
+        assert_same_agent(a / agent, b / agent)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of six iterations, never interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    run(f"{SMALL} --iterations 6 --validate-every 2 --checkpoint-every 2 --out {folder}")
+    return folder
+
+
+# --- a run -------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_holds_what_is_promised(whole):
+    lines = metrics(whole)
+    assert [line["iteration"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["env_steps"] for line in lines] == [128 * i for i in range(1, 7)]
+    assert [("validation_return" in line) for line in lines] == [False, True] * 3
+    expected = {"mean_return", "stderr_return", "entropy", "kl", "actor_loss", "critic_loss"}
+    assert expected <= lines[0].keys()
+    assert json.loads((whole / "config.json").read_text())["horizon"] == 8
+    (entry,) = json.loads((whole / "provenance.json").read_text())
+    assert entry["packages"]["jax"] == jax.__version__
+    assert entry["device"]
+    assert [path.name for path in checkpoints(whole / "checkpoints")] == ["00000006", "00000004"]
+    assert load_agent(whole / "agent").greedy
+    with Image.open(whole / "curve.png") as picture:
+        assert min(picture.size) > 400
+
+
+def test_the_best_policy_is_the_best_of_the_validated_ones(whole):
+    validated = [line for line in metrics(whole) if "validation_return" in line]
+    best = max(validated, key=lambda line: line["validation_return"])
+    if best["iteration"] == 6:
+        assert_same_agent(whole / "agent", whole / "best_agent")
+    else:
+        with pytest.raises(AssertionError):
+            assert_same_agent(whole / "agent", whole / "best_agent")
+
+
+def test_evaluate_writes_scores_beside_floor_and_ceiling(whole, capsys):
+    run(f"{whole} --n-tasks 30", evaluate)
+    output = capsys.readouterr().out
+    for name in ("rl3, greedy", "rl3, sampled", "random", "optimal"):
+        assert name in output
+    report = json.loads((whole / "evaluations" / "iid-h8-last.json").read_text())
+    scores = report["scores"]
+    assert len(scores["rl3, greedy"]["returns"]) == 30
+    assert len(scores["random"]["reward_per_step"]) == 8
+    assert scores["optimal"]["mean_return"] > scores["random"]["mean_return"]
+    with Image.open(whole / "evaluations" / "iid-h8-last.png") as picture:
+        assert min(picture.size) > 400
+
+
+def test_evaluate_out_of_distribution_and_at_another_horizon(whole, capsys):
+    run(f"{whole} --n-tasks 10 --variation ood --horizon 5 --policy best", evaluate)
+    assert (whole / "evaluations" / "ood-h5-best.json").is_file()
+
+
+def test_default_folders_are_numbered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        run(f"{SMALL} --iterations 1 --algo rl2")
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == ["bandit-rl2-markov-h8-s0", "bandit-rl2-markov-h8-s0-2"]
+
+
+def test_init_from_starts_with_that_policy(whole, tmp_path):
+    run(f"{SMALL} --iterations 1 --learning-rate 1e-30 --init-from {whole} --out {tmp_path / 'b'}")
+    assert_same_agent(whole / "agent", tmp_path / "b" / "agent")
+
+
+def test_own_environment_by_module_and_class(tmp_path, monkeypatch):
+    (tmp_path / "my_envs.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from rl3jax.envs.bandit import Bandit\n"
+        "@dataclass(frozen=True)\n"
+        "class MyBandit(Bandit):\n"
+        "    num_arms: int = 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run(f"{SMALL} --iterations 1 --env my_envs:MyBandit --num-arms 4 --out mine")
+    assert load_agent("mine/agent").layout.num_actions == 4
+
+
+def test_tensorboard_receives_the_metrics(tmp_path):
+    pytest.importorskip("tensorboardX")
+    run(f"{SMALL} --iterations 1 --log tensorboard --out {tmp_path / 'a'}")
+    (events,) = (tmp_path / "a" / "tensorboard").iterdir()
+    assert b"mean_return" in events.read_bytes()
+
+
+# --- going on ----------------------------------------------------------------------------------
+
+
+def test_extended_with_resume(whole, tmp_path):
+    flags = f"{SMALL} --entropy 0.02 --validate-every 2 --checkpoint-every 2"
+    run(f"{flags} --iterations 4 --out {tmp_path / 'a'}")
+    run(f"--resume {tmp_path / 'a'} --iterations 6")
+    assert [line["iteration"] for line in metrics(tmp_path / "a")] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["iterations"] == 6
+    assert len(json.loads((tmp_path / "a" / "provenance.json").read_text())) == 2
+
+
+def start(arguments):
+    """The command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "rl3jax.train", *arguments.split()],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for_lines(folder, count, process):
+    """Until `count` iterations are on record."""
+    file = folder / "metrics.jsonl"
+    for _ in range(1200):
+        if file.is_file() and file.read_text().count("\n") >= count:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError("no progress within a minute")
+
+
+LONG = f"{SMALL} --iterations 150 --validate-every 7 --checkpoint-every 5"
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "long"
+    run(f"{LONG} --out {folder}")
+    return folder
+
+
+def test_killed_at_any_moment_and_resumed_ends_bit_for_bit_the_same(long_run, tmp_path):
+    folder = tmp_path / "killed"
+    process = start(f"{LONG} --out {folder}")
+    wait_for_lines(folder, 3, process)
+    time.sleep(0.37)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert 3 <= len(metrics(folder)) < 150
+    run(f"--resume {folder}")
+    assert_same_run(folder, long_run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_finishes_the_iteration_and_says_how_to_go_on(long_run, tmp_path, number):
+    folder = tmp_path / "stopped"
+    process = start(f"{LONG} --out {folder}")
+    wait_for_lines(folder, 2, process)
+    os.killpg(process.pid, number)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    done = len(metrics(folder))
+    assert checkpoints(folder / "checkpoints")[0].name == f"{done:08d}"
+    assert (folder / "curve.png").is_file()
+    command = re.search(r"python -m rl3jax.train (--resume .+)", output).group(1)
+    run(command)
+    assert_same_run(folder, long_run)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, tmp_path, capsys):
+    folder = tmp_path / "damaged"
+    run(f"{SMALL} --iterations 6 --validate-every 2 --checkpoint-every 2 --out {folder}")
+    newest = checkpoints(folder / "checkpoints")[0]
+    next(p for p in (newest / "state").rglob("*") if p.is_file()).write_bytes(b"")
+    run(f"--resume {folder}")
+    assert "00000006 is damaged" in capsys.readouterr().err
+    assert_same_run(folder, whole)
+
+
+def test_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, capsys, monkeypatch):
+    """An infinity from iteration 4 on."""
+    original = train.make_trainer
+    folder = tmp_path / "a"
+
+    def make_broken(config):
+        trainer = original(config)
+        update = type(trainer).update
+
+        def broken(self, state):
+            state, values = update(self, state)
+            nan = jnp.where(state.iteration >= 4, jnp.nan, values.ppo.critic_loss)
+            assert isinstance(values.ppo, Diagnostics)
+            return state, values.replace(ppo=values.ppo.replace(critic_loss=nan))
+
+        monkeypatch.setattr(type(trainer), "update", broken)
+        return trainer
+
+    monkeypatch.setattr(train, "make_trainer", make_broken)
+    with pytest.raises(SystemExit) as caught:
+        run(f"{SMALL} --iterations 9 --checkpoint-every 1 --out {folder}")
+    assert caught.value.code == 1
+    error = capsys.readouterr().err
+    assert "critic_loss is nan in iteration 4" in error
+    assert "--learning-rate" in error
+    assert checkpoints(folder / "checkpoints")[0].name == "00000003"
+    assert len(metrics(folder)) == 3
+
+
+# --- bad input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("--env bandid", "did you mean 'bandit'"),
+        ("--algo rl4", "unknown algo 'rl4'"),
+        ("--network gruu", "did you mean 'gru'"),
+        ("--object-level qlearning", "did you mean 'q_learning'"),
+        ("--preset papr", "did you mean 'paper'"),
+        ("--env mdp --num-arms 3", "num_arms"),
+        ("--no-such-flag 3", "no-such-flag"),
+        ("--n-tasks 0", "n_tasks must be at least 1, not 0"),
+        ("--n-tasks -5", "n_tasks must be at least 1, not -5"),
+        ("--n-tasks 2.5", "2.5"),
+        ("--n-tasks many", "many"),
+        ("--horizon 0", "horizon must be at least 1, not 0"),
+        ("--n-tasks 100 --minibatches 16", "n_tasks 96"),
+        ("--learning-rate nan", "learning_rate must be finite"),
+        ("--log carrier-pigeon", "carrier-pigeon"),
+        ("--resume no/such/run", "no run folder"),
+        ("--init-from no/such/agent", "holds no agent"),
+    ],
+)
+def test_bad_flags(capsys, tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    assert expected in refused(capsys, arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_taken_folder_is_refused_and_resume_offered(whole, capsys):
+    before = metrics(whole)
+    assert f"--resume {whole}" in refused(capsys, f"{SMALL} --iterations 1 --out {whole}")
+    assert metrics(whole) == before
+
+
+def test_resume_takes_no_other_flags(whole, capsys):
+    assert "--learning-rate" in refused(capsys, f"--resume {whole} --learning-rate 0.1")
+    assert "6 already" in refused(capsys, f"--resume {whole} --iterations 3")
+
+
+def edited(folder, target, file, change):
+    """A copy of a run with one JSON file changed."""
+    subprocess.run(["cp", "-r", folder, target], check=True)
+    path = target / file
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+    return target
+
+
+def test_resume_of_another_config_names_the_field(whole, tmp_path, capsys):
+    target = edited(whole, tmp_path / "a", "config.json", lambda c: c.update(entropy=0.5))
+    assert "entropy" in refused(capsys, f"--resume {target}")
+
+
+def test_resume_of_another_version_names_both(whole, tmp_path, capsys):
+    target = edited(
+        whole, tmp_path / "a", "checkpoints/00000006/manifest.json",
+        lambda m: m["description"].update(rl3jax="9.9"),
+    )  # fmt: skip
+    assert "9.9" in refused(capsys, f"--resume {target}")
+
+
+def test_resume_without_a_complete_checkpoint(whole, tmp_path, capsys):
+    target = tmp_path / "a"
+    subprocess.run(["cp", "-r", whole, target], check=True)
+    for checkpoint in checkpoints(target / "checkpoints"):
+        (checkpoint / "manifest.json").unlink()
+    assert "no complete checkpoint" in refused(capsys, f"--resume {target}")
+
+
+def test_evaluate_of_what_is_no_run_or_no_agent(whole, tmp_path, capsys):
+    assert "no run folder" in refused(capsys, f"{tmp_path}", evaluate)
+    subprocess.run(["cp", "-r", whole, tmp_path / "a"], check=True)
+    (tmp_path / "a" / "agent" / "agent.npz").write_bytes(b"PK")
+    assert "no readable agent" in refused(capsys, f"{tmp_path / 'a'}", evaluate)
+    assert "did you mean 'ood'" in refused(capsys, f"{whole} --variation oood", evaluate)
+    assert "n_tasks" in refused(capsys, f"{whole} --n-tasks 0", evaluate)
+
+
+@pytest.mark.parametrize("command", [train, evaluate])
+def test_help_explains_every_flag(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run("--help", command)
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert text.count("(default:") >= text.count(" --") - 3 > 3

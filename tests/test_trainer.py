@@ -1,0 +1,219 @@
+import dataclasses
+import functools
+import os
+import subprocess
+import sys
+import textwrap
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rl3jax import Config, ConfigError, make_env, make_trainer, object_level
+from rl3jax.networks import make_network
+from rl3jax.trainer import Trainer
+
+
+def key():
+    """Fresh each time, since a key object is consumed once."""
+    return jax.random.key(0)
+
+
+def small(**changes):
+    values = dict(env="bandit", n_tasks=8, horizon=6, iterations=3, minibatches=2, epochs=2,
+                  width=8)  # fmt: skip
+    return Config(**(values | changes))
+
+
+@pytest.mark.parametrize("env", ["bandit", "mdp"])
+@pytest.mark.parametrize("algo", ["rl2", "rl3"])
+@pytest.mark.parametrize("network", ["markov", "gru", "transformer"])
+def test_every_combination_trains(env, algo, network):
+    trainer = make_trainer(small(env=env, algo=algo, network=network))
+    before = trainer.init(key())
+    after, metrics = trainer.update(before)
+    assert after.iteration == 1
+    assert all(np.isfinite(value) for value in metrics.to_dict().values())
+    for old, new in zip(before.models, after.models, strict=True):
+        leaves = zip(jax.tree.leaves(old.params), jax.tree.leaves(new.params), strict=True)
+        assert all((a != b).any() for a, b in leaves)
+
+
+@pytest.mark.parametrize("learner", ["value_iteration", "q_learning"])
+def test_every_learner_trains(learner):
+    trainer = make_trainer(small(env="mdp", object_level=learner))
+    _, metrics = trainer.update(trainer.init(key()))
+    assert np.isfinite(metrics.mean_return)
+
+
+def test_update_compiles_once():
+    trainer = make_trainer(small(horizon=7))
+    state = trainer.init(key())
+    compiled = Trainer.update._cache_size()
+    for _ in range(4):
+        state, _ = trainer.update(state)
+    state, _ = make_trainer(small(horizon=7)).update(state)  # an equal trainer is the same program
+    assert Trainer.update._cache_size() == compiled + 1
+
+
+def test_train_is_the_scan_of_update():
+    trainer = make_trainer(small())
+    whole, history = trainer.train(key())
+    state, returns = trainer.init(key()), []
+    for _ in range(3):
+        state, metrics = trainer.update(state)
+        returns.append(metrics.mean_return)
+    np.testing.assert_allclose(history.mean_return, returns, rtol=1e-6)
+    chex.assert_trees_all_close(
+        whole.models.actor.params, state.models.actor.params, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_update_depends_on_the_key_and_on_nothing_else():
+    trainer = make_trainer(small())
+    first, _ = trainer.update(trainer.init(key()))
+    again, _ = trainer.update(trainer.init(jax.random.key(0)))
+    other, _ = trainer.update(trainer.init(jax.random.key(1)))
+    chex.assert_trees_all_equal(first.models, again.models)
+    assert not np.array_equal(
+        jax.tree.leaves(first.models.actor.params)[-1],
+        jax.tree.leaves(other.models.actor.params)[-1],
+    )
+
+
+def test_methods_compared_train_on_the_same_series_of_tasks(monkeypatch):
+    seen = []
+    sample_tasks = sys.modules["rl3jax.trainer"].sample_tasks
+
+    def recorded(*args):
+        tasks = sample_tasks(*args)
+        jax.debug.callback(lambda p: seen.append(np.asarray(p)), tasks.success_prob)
+        return tasks
+
+    monkeypatch.setattr("rl3jax.trainer.sample_tasks", recorded)
+    for config in (small(horizon=5), small(horizon=5, algo="rl2", network="gru")):
+        trainer = make_trainer(config)
+        state = trainer.init(key())
+        for _ in range(2):
+            state, _ = trainer.update(state)
+        jax.effects_barrier()
+    rl3, rl2 = seen[:2], seen[2:]
+    np.testing.assert_array_equal(rl3, rl2)
+    assert not np.array_equal(rl3[0], rl3[1])
+
+
+def test_traced_hyperparams_batch_into_one_program():
+    """Learning rate 0 leaves the parameters, another moves them: in one vmap."""
+    trainer = make_trainer(small())
+    plain = trainer.config.hyperparams()
+    rates = jnp.array([0.0, 1e-2])
+    batched = dataclasses.replace(
+        jax.tree.map(lambda x: jnp.stack([x, x]), plain),
+        learning_rate=rates, final_learning_rate=rates,
+    )  # fmt: skip
+    states, _ = jax.vmap(trainer.train)(jax.random.split(key(), 2), batched)
+    starts = jax.vmap(trainer.init)(jax.random.split(key(), 2))
+    after, before = (jax.tree.leaves(s.models.actor.params) for s in (states, starts))
+    for x, y in zip(after, before, strict=True):
+        np.testing.assert_allclose(x[0], y[0], rtol=1e-6)
+        assert not np.allclose(x[1], y[1])
+
+
+FLOAT64_SCRIPT = """
+import jax, numpy as np
+from rl3jax import Config, make_trainer
+
+for changes in (
+    dict(env="bandit"),
+    dict(env="mdp", network="gru"),
+    dict(env="mdp", algo="rl2", network="transformer"),
+    dict(env="mdp", object_level="q_learning", kl_limit=0.01),
+):
+    sizes = dict(n_tasks=6, horizon=12, iterations=3, minibatches=3, epochs=2, width=8)
+    trainer = make_trainer(Config(**sizes, **changes))
+    keys = jax.random.split(jax.random.key(0), 3)
+    states, _ = jax.vmap(trainer.train)(keys)
+    for i, key in enumerate(keys):
+        alone, _ = trainer.train(key)
+        for a, b in zip(jax.tree.leaves(alone.models), jax.tree.leaves(states.models)):
+            assert a.dtype == np.float64 or a.dtype == np.int32, a.dtype
+            np.testing.assert_allclose(b[i], a, rtol=0, atol=1e-9)
+print("equal")
+"""
+
+
+def test_a_batch_of_seeds_equals_each_seed_alone_in_float64():
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FLOAT64_SCRIPT)],
+        env=os.environ | {"JAX_ENABLE_X64": "1"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.stdout.strip() == "equal", result.stderr[-2000:]
+
+
+def test_schedules_end_with_the_run():
+    trainer = make_trainer(small(entropy=0.5, final_entropy=0.0, final_learning_rate=0.0))
+    states = [trainer.init(key())]
+    for _ in range(3):
+        states.append(trainer.update(states[-1])[0])
+    last = [jax.tree.leaves(s.models.actor.params)[-1] for s in states]
+    assert not np.allclose(last[0], last[1])
+    np.testing.assert_array_equal(last[2], last[3])  # the last iteration has learning rate 0
+
+
+def test_own_parts_take_the_place_of_named_ones():
+    env = make_env("bandit", num_arms=3)
+    learner = object_level.q_learning(1, 3, initial_value=2.0)
+    network = make_network("gru", width=4, horizon=6)
+    trainer = make_trainer(small(), env=env, learner=learner, network=network)
+    assert (trainer.env, trainer.learner) == (env, learner)
+    assert trainer.settings.actor == dataclasses.replace(network, num_outputs=3)
+    assert trainer.settings.critic == dataclasses.replace(network, num_outputs=1)
+    trainer.update(trainer.init(key()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(env="bandid"), "did you mean 'bandit'"),
+        (dict(algo="rl4"), "unknown algo 'rl4'; did you mean"),
+        (dict(network="grü"), "did you mean 'gru'"),
+        (dict(object_level="qlearning"), "did you mean 'q_learning'"),
+        (dict(variation="odd"), "did you mean 'ood'"),
+        (dict(num_states=3), "num_states"),
+        (dict(env="no_such_module:Class"), "no_such_module"),
+        (dict(env="os:path"), "os:path"),
+    ],
+)
+def test_bad_names_are_refused_in_one_line(changes, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        make_trainer(small(**changes))
+    assert "\n" not in str(caught.value)
+
+
+@functools.cache
+def bayes_optimal_return(steps, a_won=0, a_lost=0, b_won=0, b_lost=0):
+    """Of a two-armed Bernoulli bandit with uniform priors, by dynamic programming."""
+    if steps == 0:
+        return 0.0
+    p = (a_won + 1) / (a_won + a_lost + 2)
+    q = (b_won + 1) / (b_won + b_lost + 2)
+    return max(
+        p * (1 + bayes_optimal_return(steps - 1, a_won + 1, a_lost, b_won, b_lost))
+        + (1 - p) * bayes_optimal_return(steps - 1, a_won, a_lost + 1, b_won, b_lost),
+        q * (1 + bayes_optimal_return(steps - 1, a_won, a_lost, b_won + 1, b_lost))
+        + (1 - q) * bayes_optimal_return(steps - 1, a_won, a_lost, b_won, b_lost + 1),
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_meta_training_learns_to_learn(seed):
+    """Two arms: random pulls return 10 of 20, what RL³ learns tells the arms apart in time."""
+    config = Config(
+        env="bandit", num_arms=2, n_tasks=512, horizon=20, iterations=25, minibatches=8, seed=seed
+    )
+    trainer = make_trainer(config)
+    _, history = trainer.train(jax.random.key(seed))
+    assert abs(history.mean_return[0] - 10) < 0.6
+    assert history.mean_return[-5:].mean() > 0.975 * bayes_optimal_return(20)
