@@ -113,6 +113,7 @@ def memory_of_a_run() -> list[dict[str, float]]:
         trainer = make_trainer(Config(n_tasks=n_tasks, horizon=horizon))
         state = jax.eval_shape(trainer.init, jax.random.key(0))
         memory = jax.jit(trainer.update).lower(state).compile().memory_analysis()
+        assert memory is not None
         used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
         results.append({"n_tasks": n_tasks, "horizon": horizon, "mebibytes": used / 2**20})
     return results

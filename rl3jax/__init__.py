@@ -5,7 +5,8 @@ from importlib.metadata import version
 from rl3jax import object_level
 from rl3jax.agent import Agent
 from rl3jax.checkpoint import load_agent, save_agent
-from rl3jax.config import Config, ConfigError, Hyperparams
+from rl3jax.checks import ConfigError
+from rl3jax.config import Config, Hyperparams
 from rl3jax.envs import Environment, TabularModel, Transition, make_env
 from rl3jax.evaluation import Evaluation, evaluate_agent
 from rl3jax.trainer import Trainer, TrainState, make_trainer

@@ -8,7 +8,7 @@ from typing import TypeVar
 import tyro
 
 from rl3jax.checkpoint import CheckpointError
-from rl3jax.config import ConfigError
+from rl3jax.checks import ConfigError
 
 Args = TypeVar("Args")
 

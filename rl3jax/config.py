@@ -6,9 +6,7 @@ so that a batch of them trains as one program.
 """
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-
-class ConfigError(ValueError):
-    """A field's value is not allowed; the message is one line fit to be shown to a user."""
-
-
-def nearest_name(name: str, allowed: Iterable[str]) -> str:
-    """`"did you mean 'x'? "` (or nothing), and the allowed names: the tail of an error message."""
-    names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Allowed: {', '.join(names)}"
+from rl3jax.checks import ConfigError, check_choice, nearest_name
 
 
 @struct.dataclass
@@ -289,8 +277,8 @@ def _check_range(name: str, value: Any) -> None:
         raise ConfigError(f"{name} must lie in [0, 1], not {value}")
     if name == "step_size" and not 0 < value <= 1:
         raise ConfigError(f"step_size must lie in (0, 1], not {value}")
-    if name in _CHOICES and value not in _CHOICES[name]:
-        raise ConfigError(f"unknown {name} {value!r}; {nearest_name(value, _CHOICES[name])}")
+    if name in _CHOICES:
+        check_choice(name, value, _CHOICES[name])
 
 
 def _nearest_divisor(n: int, wanted: int) -> int:
@@ -389,10 +377,7 @@ PRESETS = {"paper-v4": _PAPER_V4, "paper-rlc": _PAPER_RLC, "paper": _PAPER_RLC}
 
 def _paper_domain(config: Config) -> _PaperDomain:
     assert config.preset is not None
-    if config.preset not in PRESETS:
-        raise ConfigError(
-            f"unknown preset {config.preset!r}; {nearest_name(config.preset, PRESETS)}"
-        )
+    check_choice("preset", config.preset, PRESETS)
     domains = PRESETS[config.preset]
     if config.env not in domains:
         raise ConfigError(

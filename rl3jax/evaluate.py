@@ -14,8 +14,9 @@ from rich.table import Table
 from rl3jax import plots
 from rl3jax.baselines import OptimalPolicy, UniformAgent
 from rl3jax.checkpoint import load_agent, write_text
+from rl3jax.checks import ConfigError
 from rl3jax.commands import one_line_errors, parse
-from rl3jax.config import Config, ConfigError
+from rl3jax.config import Config
 from rl3jax.evaluation import AgentOrMaker, Evaluation, evaluate_agent
 from rl3jax.run_folder import RunFolder, provenance
 from rl3jax.seeding import test_key

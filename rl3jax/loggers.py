@@ -6,7 +6,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from rl3jax.config import Config, ConfigError
+from rl3jax.checks import ConfigError
+from rl3jax.config import Config
 
 
 class Logger(Protocol):

@@ -22,7 +22,8 @@ from typing import Any
 import jax
 
 from rl3jax.checkpoint import CheckpointError, checkpoints, read_manifest, write_text
-from rl3jax.config import Config, ConfigError
+from rl3jax.checks import ConfigError
+from rl3jax.config import Config
 
 RECORDED_PACKAGES = ("rl3jax", "jax", "jaxlib", "flax", "optax", "distrax", "gymnax", "numpy")
 

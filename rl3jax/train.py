@@ -25,8 +25,9 @@ from rl3jax.checkpoint import (
     save_agent,
     save_checkpoint,
 )
+from rl3jax.checks import ConfigError
 from rl3jax.commands import fail, one_line_errors, parse
-from rl3jax.config import Config, ConfigError
+from rl3jax.config import Config
 from rl3jax.evaluation import evaluate_agent
 from rl3jax.loggers import LOGGERS, Logger
 from rl3jax.progress import Progress

@@ -21,7 +21,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax import object_level, ppo
 from rl3jax.agent import PolicyAgent
-from rl3jax.config import Config, ConfigError, Hyperparams, nearest_name
+from rl3jax.checks import ConfigError, check_choice
+from rl3jax.config import Config, Hyperparams
 from rl3jax.envs import Environment, make_env
 from rl3jax.networks import Network, make_network
 from rl3jax.object_level import ObjectLearner
@@ -74,24 +75,30 @@ class Metrics:
 class Trainer:
     """A configuration's static parts, and the pure functions on top of them.
 
+    Trainers that differ in the config's traced numbers, seed or files alone share their programs.
+
     Attributes:
-        config: resolved.
         env, learner: what the agent interacts with, and its object-level RL.
         layout: what the policy sees.
         settings: of PPO, with the actor and critic networks.
+        n_tasks: meta-episodes per iteration.
+        config: resolved.
     """
 
-    config: Config
     env: Environment
     learner: ObjectLearner
     layout: ObservationLayout
     settings: ppo.Settings
+    n_tasks: int
+    config: Config = dataclasses.field(compare=False)
 
-    @partial(jax.jit, static_argnums=0)
     def init(self, key: PRNGKeyArray, hyperparams: Hyperparams | None = None) -> TrainState:
         """Fresh networks. The key is consumed; `hyperparams` default to the config's."""
+        return self._init(key, hyperparams or self.config.hyperparams())
+
+    @partial(jax.jit, static_argnums=0)
+    def _init(self, key: PRNGKeyArray, hyperparams: Hyperparams) -> TrainState:
         key_models, key_run = jax.random.split(key)
-        hyperparams = hyperparams or self.config.hyperparams()
         models = ppo.init(self.settings, hyperparams, self.layout.size, key_models)
         return TrainState(jnp.int32(0), key_run, models, hyperparams)
 
@@ -101,9 +108,9 @@ class Trainer:
         key = jax.random.fold_in(state.key, state.iteration)
         key_tasks, key_rollouts, key_ppo = jax.random.split(key, 3)
 
-        tasks = sample_tasks(self.env, self.config.n_tasks, key_tasks)
+        tasks = sample_tasks(self.env, self.n_tasks, key_tasks)
         trajectory = rollouts(
-            self.agent(state, greedy=False), self.env, tasks, self.config.horizon, key_rollouts
+            self.agent(state, greedy=False), self.env, tasks, self.layout.horizon, key_rollouts
         )
         batch, explained_variance = self._batch(state, trajectory)
         progress = state.iteration / jnp.maximum(state.hyperparams.iterations - 1, 1)
@@ -120,16 +127,21 @@ class Trainer:
         )
         return dataclasses.replace(state, iteration=state.iteration + 1, models=models), metrics
 
-    @partial(jax.jit, static_argnums=0)
     def train(
         self, key: PRNGKeyArray, hyperparams: Hyperparams | None = None
     ) -> tuple[TrainState, Metrics]:
         """A whole run of `config.iterations`; the history's fields are `[iterations]`."""
+        hyperparams = hyperparams or self.config.hyperparams()
+        return self._train(self.config.iterations, key, hyperparams)
 
+    @partial(jax.jit, static_argnums=(0, 1))
+    def _train(
+        self, iterations: int, key: PRNGKeyArray, hyperparams: Hyperparams
+    ) -> tuple[TrainState, Metrics]:
         def iteration(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
             return self.update(state)
 
-        return jax.lax.scan(iteration, self.init(key, hyperparams), length=self.config.iterations)
+        return jax.lax.scan(iteration, self._init(key, hyperparams), length=iterations)
 
     def agent(self, state: TrainState, greedy: bool = True) -> PolicyAgent:
         """The current policy, to act in single tasks."""
@@ -182,8 +194,8 @@ def make_trainer(
         ConfigError: if a name in the config is unknown or its parts do not fit together.
     """
     config = config.resolve()
-    if config.algo not in ALGORITHMS:
-        raise ConfigError(f"unknown algo {config.algo!r}; {nearest_name(config.algo, ALGORITHMS)}")
+    check_choice("algo", config.algo, ALGORITHMS)
+    check_choice("object_level", config.object_level, OBJECT_LEVEL)
     env = env or config_env(config)
     with _as_config_errors():
         learner = learner or _make_learner(config, env)
@@ -207,10 +219,11 @@ def make_trainer(
         kl_limit=config.kl_limit,
         adam_epsilon=config.adam_epsilon,
     )
-    return Trainer(config, env, learner, layout, settings)
+    return Trainer(env, learner, layout, settings, config.n_tasks, config)
 
 
 ALGORITHMS = ("rl2", "rl3")
+OBJECT_LEVEL = ("q_learning", "value_iteration")
 
 
 def config_env(config: Config) -> Environment:
@@ -247,16 +260,12 @@ def _make_learner(config: Config, env: Environment) -> ObjectLearner:
             known=config.known_states,
             warm_start=config.warm_start,
         )
-    if config.object_level == "q_learning":
-        return object_level.q_learning(
-            *size,
-            discount=config.planning_discount,
-            step_size=config.step_size,
-            initial_value=config.initial_value,
-        )
-    name = config.object_level
-    allowed = ("q_learning", "value_iteration")
-    raise ConfigError(f"unknown object_level {name!r}; {nearest_name(name, allowed)}")
+    return object_level.q_learning(
+        *size,
+        discount=config.planning_discount,
+        step_size=config.step_size,
+        initial_value=config.initial_value,
+    )
 
 
 def _standard_error(x: Float[Array, " n"]) -> Float[Array, ""]:

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from rl3jax.config import DOMAIN_DEFAULTS, Config, ConfigError, Hyperparams
+from rl3jax.checks import ConfigError
+from rl3jax.config import DOMAIN_DEFAULTS, Config, Hyperparams
 
 
 def test_resolve_leaves_no_shared_field_open():

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import math
 
 import chex
@@ -12,6 +13,26 @@ from rl3jax.config import Config
 from rl3jax.networks import make_network
 
 T, B, D, A = 6, 10, 4, 3
+
+update = jax.jit(ppo.update, static_argnums=0)
+
+
+def train_actor(phase, actor, minibatch):
+    return _train_actor(phase.settings, phase[1:], actor, minibatch)
+
+
+def train_critic(phase, critic, minibatch):
+    return _train_critic(phase.settings, phase[1:], critic, minibatch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _train_actor(settings, rest, actor, minibatch):
+    return ppo._train_actor(ppo.Phase(settings, *rest), actor, minibatch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _train_critic(settings, rest, critic, minibatch):
+    return ppo._train_critic(ppo.Phase(settings, *rest), critic, minibatch)
 
 
 def hyperparams(**changes):
@@ -166,7 +187,7 @@ def test_update_equals_its_steps_written_out():
     models, data, key = fresh(s)
     h = hyperparams()
     progress = jnp.asarray(0.3)
-    whole, _ = jax.jit(ppo.update, static_argnums=0)(s, h, models, data, progress, key)
+    whole, _ = update(s, h, models, data, progress, key)
 
     phase = ppo.Phase(s, h, progress)
     for index in range(2):
@@ -174,8 +195,8 @@ def test_update_equals_its_steps_written_out():
         assert sorted(order.tolist()) == list(range(B))
         for tasks in (order[:4], order[4:8], order[8:]):
             minibatch = jax.tree.map(lambda x, tasks=tasks: x[:, tasks], data)
-            actor, _ = ppo._train_actor(phase, models.actor, minibatch)
-            critic, _ = ppo._train_critic(phase, models.critic, minibatch)
+            actor, _ = train_actor(phase, models.actor, minibatch)
+            critic, _ = train_critic(phase, models.critic, minibatch)
             models = ppo.Models(actor, critic)
     chex.assert_trees_all_close(whole, models, rtol=1e-4, atol=1e-6)
 
@@ -187,7 +208,7 @@ def test_actor_stops_after_the_epoch_that_reaches_the_kl_limit_and_critic_goes_o
 
     def run(epochs, kl_limit):
         s = settings(epochs=epochs, kl_limit=kl_limit)
-        return jax.jit(ppo.update, static_argnums=0)(s, h, models, data, jnp.zeros(()), key)
+        return update(s, h, models, data, jnp.zeros(()), key)
 
     stopped, diagnostics = run(4, 1e-9)
     unlimited, all_epochs = run(4, math.inf)
@@ -199,7 +220,7 @@ def test_actor_stops_after_the_epoch_that_reaches_the_kl_limit_and_critic_goes_o
     actor = models.actor
     for tasks in (order[:4], order[4:8], order[8:]):
         minibatch = jax.tree.map(lambda x, tasks=tasks: x[:, tasks], data)
-        actor, _ = ppo._train_actor(phase, actor, minibatch)
+        actor, _ = train_actor(phase, actor, minibatch)
     chex.assert_trees_all_close(stopped.actor.params, actor.params, rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(
         stopped.critic.params, unlimited.critic.params, rtol=1e-4, atol=1e-5
@@ -209,9 +230,9 @@ def test_actor_stops_after_the_epoch_that_reaches_the_kl_limit_and_critic_goes_o
 def test_large_kl_limit_changes_nothing():
     models, data, key = fresh(settings())
     h = hyperparams()
-    with_limit, _ = ppo.update(settings(kl_limit=1e9), h, models, data, jnp.zeros(()), key)
-    without, _ = ppo.update(settings(), h, models, data, jnp.zeros(()), key)
-    chex.assert_trees_all_equal(with_limit, without)
+    with_limit, _ = update(settings(kl_limit=1e9), h, models, data, jnp.zeros(()), key)
+    without, _ = update(settings(), h, models, data, jnp.zeros(()), key)
+    chex.assert_trees_all_close(with_limit, without, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 10, 64])
@@ -227,7 +248,6 @@ def test_ppo_learns_the_better_action_and_the_value():
     s = settings(epochs=8, tasks_per_minibatch=5)
     models, data, key = fresh(s)
     h = hyperparams(learning_rate=0.01, entropy=0.0)
-    step = jax.jit(ppo.update, static_argnums=0)
     for iteration in range(15):
         key_action, key_update = jax.random.split(jax.random.fold_in(key, iteration))
         logits = s.actor.unroll(models.actor.params, data.observation)
@@ -236,7 +256,7 @@ def test_ppo_learns_the_better_action_and_the_value():
         data = data.replace(
             logits=logits, action=action, advantage=paid, value_target=jnp.full((T, B), 0.7)
         )
-        models, _ = step(s, h, models, data, jnp.zeros(()), key_update)
+        models, _ = update(s, h, models, data, jnp.zeros(()), key_update)
     probability = jax.nn.softmax(s.actor.unroll(models.actor.params, data.observation))[..., 1]
     assert probability.min() > 0.95
     value = ppo.values(s.critic, models.critic.params, data.observation)

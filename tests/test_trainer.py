@@ -27,10 +27,18 @@ def small(**changes):
     return Config(**(values | changes))
 
 
-@pytest.mark.parametrize("env", ["bandit", "mdp"])
-@pytest.mark.parametrize("algo", ["rl2", "rl3"])
-@pytest.mark.parametrize("network", ["markov", "gru", "transformer"])
-def test_every_combination_trains(env, algo, network):
+@pytest.mark.parametrize(
+    ("env", "algo", "network"),
+    [  # every pair of two
+        ("bandit", "rl2", "gru"),
+        ("bandit", "rl3", "markov"),
+        ("bandit", "rl2", "transformer"),
+        ("mdp", "rl2", "markov"),
+        ("mdp", "rl3", "gru"),
+        ("mdp", "rl3", "transformer"),
+    ],
+)
+def test_parts_combine(env, algo, network):
     trainer = make_trainer(small(env=env, algo=algo, network=network))
     before = trainer.init(key())
     after, metrics = trainer.update(before)
@@ -54,7 +62,9 @@ def test_update_compiles_once():
     compiled = Trainer.update._cache_size()
     for _ in range(4):
         state, _ = trainer.update(state)
-    state, _ = make_trainer(small(horizon=7)).update(state)  # an equal trainer is the same program
+    # so are trainers that differ in what is traced, in the seed, or in files alone
+    others = dict(learning_rate=0.1, entropy=0.3, iterations=9, seed=5, out="elsewhere")
+    state, _ = make_trainer(small(horizon=7, **others)).update(state)
     assert Trainer.update._cache_size() == compiled + 1
 
 

@@ -4,15 +4,13 @@ import dataclasses
 import importlib
 from typing import Any
 
-from rl3jax.config import nearest_name
+from rl3jax.checks import nearest_name
 from rl3jax.envs.bandit import Bandit
 from rl3jax.envs.base import (
     Environment,
     EnvState,
     TabularModel,
     Transition,
-    check_choice,
-    check_size,
     sample_index,
 )
 from rl3jax.envs.random_mdp import RandomMdp
@@ -25,8 +23,6 @@ __all__ = [
     "RandomMdp",
     "TabularModel",
     "Transition",
-    "check_choice",
-    "check_size",
     "env_options",
     "make_env",
     "sample_index",

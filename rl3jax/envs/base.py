@@ -1,7 +1,6 @@
 """What every environment is: a distribution of small tabular tasks behind gymnax's interface."""
 
 import abc
-from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +9,6 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
-
-from rl3jax.config import nearest_name
 
 
 @struct.dataclass
@@ -178,15 +175,3 @@ def sample_index(key: PRNGKeyArray, probs: Float[Array, " n"]) -> Int[Array, ""]
     """
     cdf = jnp.cumsum(probs)
     return jnp.sum(cdf <= jax.random.uniform(key) * cdf[-1], dtype=jnp.int32)
-
-
-def check_size(name: str, value: Any) -> None:
-    """Raises ValueError unless `value` is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
-
-
-def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
-    """Raises ValueError, naming the nearest, unless `value` is one of the names `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"unknown {name} {value!r}; {nearest_name(str(value), allowed)}")

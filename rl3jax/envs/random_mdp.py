@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from rl3jax.checks import check_choice, check_size
 from rl3jax.envs.base import (
     Environment,
     TabularModel,
     Transition,
-    check_choice,
-    check_size,
     sample_index,
 )
 

@@ -1,7 +1,6 @@
 """Networks of actor and critic: sequence models over a meta-episode. They know no environment."""
 
-import difflib
-
+from rl3jax.checks import check_choice
 from rl3jax.networks.base import Network
 from rl3jax.networks.gru import Gru
 from rl3jax.networks.mlp import Markov
@@ -24,11 +23,7 @@ def make_network(name: str, *, width: int | None = None, horizon: int) -> Networ
     Raises:
         ValueError: the name is unknown, or a size is not allowed.
     """
-    if name not in NETWORKS:
-        nearest = difflib.get_close_matches(name.lower(), NETWORKS, n=1, cutoff=0)[0]
-        raise ValueError(
-            f"unknown network {name!r}, did you mean {nearest!r}? Known: {', '.join(NETWORKS)}"
-        )
+    check_choice("network", name, NETWORKS)
     sizes = {} if width is None else {"width": width}
     if name == "transformer":
         sizes["horizon"] = horizon

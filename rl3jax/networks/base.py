@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from rl3jax.checks import check_size
+
 Params = Any
 """A pytree of arrays in JAX's default float type; each kind of network documents its own."""
 
@@ -62,12 +64,6 @@ class Network(abc.ABC):
         self, params: Params, xs: Float[Array, "T *batch D"]
     ) -> Float[Array, "T *batch num_outputs"]:
         """Gives the outputs at every step of meta-episodes that begin with a fresh carry."""
-
-
-def check_size(name: str, value: int) -> None:
-    """Raises ValueError unless `value` is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
 
 
 class Dense(NamedTuple):

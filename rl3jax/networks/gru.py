@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from rl3jax.checks import check_size
 from rl3jax.networks.base import (
     Dense,
     Network,
-    check_size,
     dense,
     init_dense,
     rows_per_block,

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rl3jax.networks.base import Dense, Network, check_size, dense, init_dense
+from rl3jax.checks import check_size
+from rl3jax.networks.base import Dense, Network, dense, init_dense
 
 
 class MarkovParams(NamedTuple):

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from rl3jax.checks import check_size
 from rl3jax.networks.base import (
     Dense,
     LayerNorm,
     Network,
-    check_size,
     dense,
     init_dense,
     init_layer_norm,

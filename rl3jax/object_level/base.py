@@ -1,7 +1,6 @@
 """What every object-level learner is: pure functions on the table of one task."""
 
 import abc
-import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -9,6 +8,8 @@ import jax
 from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
+
+from rl3jax.checks import check_size
 
 Table: TypeAlias = Any
 """A learner's own pytree of arrays."""
@@ -83,26 +84,3 @@ class ObjectLearner(abc.ABC):
     @abc.abstractmethod
     def q_table(self, table: Table) -> Float[Array, "S A"]:
         """Estimated values of every state and action, in reward units."""
-
-
-def check_size(name: str, value: Any) -> None:
-    """Raises ValueError unless `value` is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
-
-
-def check_number(
-    name: str,
-    value: Any,
-    low: float = -math.inf,
-    high: float = math.inf,
-    low_allowed: bool = True,
-) -> None:
-    """Raises ValueError unless `value` is a finite number from `low` to `high`."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    in_range = is_number and math.isfinite(value) and low <= value <= high
-    if not in_range or (value == low and not low_allowed):
-        opening = "[" if low_allowed else "("
-        raise ValueError(
-            f"{name} must be a finite number in {opening}{low:g}, {high:g}], not {value!r}"
-        )

@@ -8,7 +8,8 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.object_level.base import Estimates, ObjectLearner, check_number
+from rl3jax.checks import check_number
+from rl3jax.object_level.base import Estimates, ObjectLearner
 
 
 @struct.dataclass

@@ -8,7 +8,8 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.object_level.base import Estimates, ObjectLearner, check_number, check_size
+from rl3jax.checks import check_choice, check_number, check_size
+from rl3jax.object_level.base import Estimates, ObjectLearner
 from rl3jax.object_level.model import EstimatedModel, bellman_backup, empty_model, record, visits
 from rl3jax.object_level.planning import sweep
 
@@ -45,8 +46,7 @@ class ValueIteration(ObjectLearner):
         check_number("smoothing", self.smoothing, 0)
         check_size("max_sweeps", self.max_sweeps)
         check_number("tolerance", self.tolerance, 0)
-        if self.known not in KNOWN:
-            raise ValueError(f"known must be one of {', '.join(KNOWN)}, not {self.known!r}")
+        check_choice("known", self.known, KNOWN)
         if not isinstance(self.warm_start, bool):
             raise ValueError(f"warm_start must be True or False, not {self.warm_start!r}")
 

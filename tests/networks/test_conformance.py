@@ -168,7 +168,7 @@ def test_different_keys_give_different_weights(network):
 
 @every_kind
 def test_a_network_needs_inputs(network):
-    with pytest.raises(ValueError, match="num_inputs must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="num_inputs must be a whole number of at least 1, not 0"):
         network.init(jax.random.key(0), 0)
 
 

@@ -23,7 +23,9 @@ def test_width_is_an_option(name):
     ("name", "nearest"), [("transfomer", "transformer"), ("GRU", "gru"), ("mlp", "markov")]
 )
 def test_unknown_names_are_answered_with_the_nearest(name, nearest):
-    message = f"unknown network {name!r}, did you mean {nearest!r}? Known: markov, gru, transformer"
+    message = (
+        f"unknown network {name!r}; did you mean {nearest!r}? Allowed: gru, markov, transformer"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make_network(name, horizon=100)
 
@@ -31,12 +33,14 @@ def test_unknown_names_are_answered_with_the_nearest(name, nearest):
 @pytest.mark.parametrize("name", ["markov", "gru", "transformer"])
 @pytest.mark.parametrize("width", [0, -4, True])
 def test_width_must_be_a_positive_integer(name, width):
-    with pytest.raises(ValueError, match=f"^width must be a positive integer, got {width}$"):
+    with pytest.raises(
+        ValueError, match=f"^width must be a whole number of at least 1, not {width}$"
+    ):
         make_network(name, width=width, horizon=100)
 
 
 def test_horizon_must_be_a_positive_integer():
-    with pytest.raises(ValueError, match=r"^horizon must be a positive integer, got 0$"):
+    with pytest.raises(ValueError, match=r"^horizon must be a whole number of at least 1, not 0$"):
         make_network("transformer", horizon=0)
 
 
@@ -46,5 +50,7 @@ def test_heads_must_divide_the_width():
 
 
 def test_there_must_be_outputs():
-    with pytest.raises(ValueError, match=r"^num_outputs must be a positive integer, got 0$"):
+    with pytest.raises(
+        ValueError, match=r"^num_outputs must be a whole number of at least 1, not 0$"
+    ):
         Markov(num_outputs=0)

@@ -162,5 +162,5 @@ def test_longer_training_sequences_than_the_horizon_are_refused(small):
 
 
 def test_a_carry_needs_a_horizon():
-    with pytest.raises(ValueError, match="horizon must be a positive integer, got 0"):
+    with pytest.raises(ValueError, match="horizon must be a whole number of at least 1, not 0"):
         Transformer().initial_carry(0)
