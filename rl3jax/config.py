@@ -43,104 +43,108 @@ class Config:
 
     # --- what is trained ------------------------------------------------------------------------
     env: str = "bandit"
-    """Environment: bandit, mdp, or module:Class for one of your own (default: bandit)."""
+    """Environment: bandit, mdp, or module:Class for one of your own."""
     variation: str | None = None
-    """Task distribution to train on, for instance iid or ood (default: the environment's own)."""
+    """Task distribution to train on, for instance iid or ood. None: the environment's own."""
     algo: str = "rl3"
-    """rl3 (the policy sees object-level value estimates) or rl2 (it does not) (default: rl3)."""
+    """rl3 (the policy sees object-level value estimates) or rl2 (it does not)."""
     network: str | None = None
-    """markov, gru or transformer (default: markov; paper presets: transformer)."""
+    """markov, gru or transformer. None: markov; paper presets: transformer."""
     width: int | None = None
-    """Units: layer width (markov), GRU units, or the transformer's d (default: 64, 256, 64)."""
+    """Units: layer width (markov), GRU units, or the transformer's d. None: 64, 256, 64."""
     object_level: str = "value_iteration"
-    """Object-level RL of rl3: value_iteration or q_learning (default: value_iteration)."""
+    """Object-level RL of rl3: value_iteration or q_learning."""
     preset: str | None = None
-    """Hyper-parameters of the paper: paper-v4, or paper-rlc (also: paper) (default: our own)."""
+    """Hyper-parameters of the paper: paper-v4, or paper-rlc (also: paper). None: our own."""
 
     # --- sizes ----------------------------------------------------------------------------------
     n_tasks: int | None = None
-    """Tasks, hence meta-episodes, per iteration (default: bandit 4096, else 2048)."""
+    """Tasks, hence meta-episodes, per iteration. None: bandit 4096, else 1024."""
     horizon: int | None = None
-    """Interaction budget of a meta-episode, in env steps (default: 100)."""
+    """Interaction budget of a meta-episode, in env steps. None: 100."""
     iterations: int | None = None
-    """Meta-iterations: rollout + PPO (default: by domain, e.g. 60 for bandit)."""
+    """Meta-iterations: rollout + PPO. None: bandit 100, else 300."""
     minibatches: int | None = None
-    """Minibatches per epoch; divides n_tasks (default: the divisor nearest to 32)."""
+    """Minibatches per epoch; divides n_tasks. None: the divisor nearest to
+    bandit 64, else 16."""
     minibatch_tasks: int | None = None
-    """Instead of minibatches: meta-episodes in each, the last may hold fewer (default: unset)."""
+    """Instead of minibatches: meta-episodes in each, the last may hold fewer. None: unset."""
     epochs: int | None = None
-    """Passes over an iteration's data (default: 4; paper 8)."""
+    """Passes over an iteration's data. None: 4; paper 8."""
 
     # --- PPO ------------------------------------------------------------------------------------
     learning_rate: float | None = None
-    """Adam's learning rate at the start (default: 1e-3; paper 3e-4)."""
+    """Adam's learning rate at the start. None: 2e-3; paper 3e-4."""
     final_learning_rate: float | None = None
-    """Learning rate at the last iteration, approached linearly (default: by domain)."""
+    """Learning rate at the last iteration, approached linearly. None: 0; paper: same as
+    learning_rate."""
     entropy: float | None = None
-    """Coefficient of the entropy bonus, per nat (default: 0.01)."""
+    """Coefficient of the entropy bonus, per nat. None: 0.01."""
     final_entropy: float | None = None
-    """Entropy coefficient at the last iteration, approached linearly (default: same as entropy)."""
+    """Entropy coefficient at the last iteration, approached linearly. None: 0; paper-v4:
+    same as entropy."""
     discount: float | None = None
-    """Discount of the meta-episode, per env step (default: 0.99)."""
+    """Discount of the meta-episode, per env step. None: 0.99."""
     gae_lambda: float | None = None
-    """Lambda of generalised advantage estimation (default: 0.95; paper 0.3)."""
+    """Lambda of generalised advantage estimation. None: bandit 0.8,
+    else 0.95; paper 0.3."""
     clip: float | None = None
-    """PPO's clip of the probability ratio (default: 0.2)."""
+    """PPO's clip of the probability ratio. None: 0.2."""
     kl_limit: float | None = None
-    """Stop the actor's epochs once KL(behaviour || current) reaches this, in nats; inf: never
-    (default: inf; paper 0.01)."""
+    """Stop the actor's epochs once KL(behaviour || current) reaches this, in nats; inf: never.
+    None: inf; paper 0.01."""
     grad_clip: float | None = None
-    """Global gradient norm to clip to; inf: never (default: 0.5; paper inf)."""
+    """Global gradient norm to clip to; inf: never. None: 0.5; paper inf."""
     weight_decay: float | None = None
-    """L2 added to the critic's gradient (default: 0; paper 0.01)."""
+    """L2 added to the critic's gradient. None: 0; paper 0.01."""
     adam_epsilon: float | None = None
-    """Adam's epsilon (default: 1e-7)."""
+    """Adam's epsilon. None: 1e-7."""
 
     # --- object-level RL ------------------------------------------------------------------------
     planning_discount: float | None = None
-    """Discount of object-level RL, per env step (default: 0.95; paper-v4: 1)."""
+    """Discount of object-level RL, per env step. None: 0.95; paper-v4: 1."""
     smoothing: float | None = None
-    """Pseudo-count added to every transition of the estimated model (default: 0.1; paper-v4: 0)."""
+    """Pseudo-count added to every transition of the estimated model. None: 0.1; paper-v4: 0."""
     max_sweeps: int | None = None
-    """Value-iteration sweeps per env step at most (default: the environment's task horizon)."""
+    """Value-iteration sweeps per env step at most. None: the environment's task horizon."""
     tolerance: float | None = None
-    """Value iteration ends below this change of q, in reward units (default: 0.01)."""
+    """Value iteration ends below this change of q, in reward units. None: 0.01."""
     known_states: str | None = None
-    """States in the estimated model: all or visited (default: all; paper-v4: visited)."""
+    """States in the estimated model: all or visited. None: all; paper-v4: visited."""
     warm_start: bool | None = None
-    """Sweeps go on from the last q while the known states are the same (default: False)."""
+    """Sweeps go on from the last q while the known states are the same. None: False."""
     step_size: float | None = None
-    """Step size of q_learning (default: 1/N(s, a))."""
+    """Step size of q_learning. None: 1/N(s, a)."""
     initial_value: float | None = None
-    """Q of q_learning before any data, in reward units (default: 0)."""
+    """Q of q_learning before any data, in reward units. None: 0."""
 
     # --- observation ----------------------------------------------------------------------------
     value_scale: float | None = None
-    """Value estimates are shown divided by this, in reward units (default: bandit 1, else 10)."""
+    """Value estimates are shown divided by this, in reward units. None: bandit 1, else 10."""
     reward_scale: float = 1.0
-    """The previous reward is shown multiplied by this (default: 1)."""
+    """The previous reward is shown multiplied by this."""
 
     # --- environment options (each only where the environment has it) --------------------------
     num_arms: int | None = None
-    """bandit: arms (default: 5)."""
+    """bandit: arms. None: 5."""
     num_states: int | None = None
-    """mdp: states (default: 10)."""
+    """mdp: states. None: 10."""
     num_actions: int | None = None
-    """mdp: actions (default: 5)."""
+    """mdp: actions. None: 5."""
     task_horizon: int | None = None
-    """mdp: steps of an object-level episode (default: 10)."""
+    """mdp: steps of an object-level episode. None: 10."""
 
     # --- the run --------------------------------------------------------------------------------
     seed: int = 0
-    """Seed of every random number of the run (default: 0)."""
+    """Seed of every random number of the run."""
     out: str | None = None
-    """Run folder (default: runs/{env}-{algo}-{network}-h{horizon}-s{seed}, -2, -3, … if taken)."""
+    """Run folder. None: runs/{env}-{algo}-{network}-h{horizon}-s{seed}, -2, -3, … if taken."""
     validate_every: int | None = None
-    """Iterations between scores on the validation tasks; 0: never (default: iterations / 10)."""
+    """Iterations between scores on the validation tasks; 0: never. None: iterations / 10."""
     validation_tasks: int = 1000
-    """Tasks of a validation score (default: 1000)."""
+    """Tasks of a validation score."""
     checkpoint_every: int | None = None
-    """Iterations between checkpoints (default: iterations / 10)."""
+    """Iterations between checkpoints. None: iterations / 10."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -191,8 +195,6 @@ class Config:
         iterations = self.iterations or 1
         return self._fill(
             {
-                "final_learning_rate": self.learning_rate,
-                "final_entropy": self.entropy,
                 "validate_every": max(1, iterations // 10),
                 "checkpoint_every": max(1, iterations // 10),
             }
@@ -291,12 +293,14 @@ def _nearest_divisor(n: int, wanted: int) -> int:
 
 COMMON_DEFAULTS: dict[str, Any] = {
     "network": "markov",
-    "n_tasks": 2048,
-    "iterations": 200,
-    "minibatches": 32,
+    "n_tasks": 1024,
+    "iterations": 300,
+    "minibatches": 16,
     "epochs": 4,
-    "learning_rate": 1e-3,
+    "learning_rate": 2e-3,
+    "final_learning_rate": 0.0,
     "entropy": 0.01,
+    "final_entropy": 0.0,
     "discount": 0.99,
     "gae_lambda": 0.95,
     "clip": 0.2,
@@ -314,7 +318,13 @@ COMMON_DEFAULTS: dict[str, Any] = {
 }
 
 DOMAIN_DEFAULTS: dict[str, dict[str, Any]] = {
-    "bandit": {"n_tasks": 4096, "iterations": 60, "value_scale": 1.0},
+    "bandit": {
+        "n_tasks": 4096,
+        "iterations": 100,
+        "minibatches": 64,
+        "gae_lambda": 0.8,
+        "value_scale": 1.0,
+    },
     "mdp": {},
 }
 
@@ -410,12 +420,16 @@ def _preset_values(config: Config) -> dict[str, Any]:
     entropy = paper.entropy
     if isinstance(entropy, dict):
         entropy = entropy.get(horizon, max(entropy.values()))
+    final_entropy = paper.final_entropy
+    if final_entropy is None:
+        final_entropy = entropy if config.entropy is None else config.entropy
     return {
         **_PAPER_COMMON,
         **(_PAPER_V4_PLANNING if config.preset == "paper-v4" else {}),
         "n_tasks": max(1, paper.steps_per_iteration // horizon),
         "minibatch_tasks": max(1, round(paper.minibatch_steps / horizon)),
         "iterations": iterations,
+        "final_learning_rate": config.learning_rate or _PAPER_COMMON["learning_rate"],
         "entropy": entropy,
-        "final_entropy": paper.final_entropy if paper.final_entropy is not None else entropy,
+        "final_entropy": final_entropy,
     }

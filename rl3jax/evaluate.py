@@ -33,15 +33,15 @@ class EvaluateArgs:
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder of rl3jax.train."""
     variation: str | None = None
-    """Task distribution to score on, for instance ood (default: the one trained on)."""
+    """Task distribution to score on, for instance ood. None: the one trained on."""
     horizon: int | None = None
-    """Interaction budget of a meta-episode, in env steps (default: the one trained with)."""
+    """Interaction budget of a meta-episode, in env steps. None: the one trained with."""
     n_tasks: int = 1000
-    """Held-out tasks (default: 1000)."""
+    """Held-out tasks."""
     policy: Literal["last", "best"] = "last"
-    """The last policy of the run, or the one with the best validation score (default: last)."""
+    """The last policy of the run, or the one with the best validation score."""
     batch_size: int | None = None
-    """Tasks at a time, to bound memory (default: all)."""
+    """Tasks at a time, to bound memory. None: all."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -43,22 +43,31 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], title: str, path: Path)
 
 def evaluation_curves(results: Mapping[str, Evaluation], title: str, path: Path) -> None:
     """Mean reward of each step, and mean return of each object-level episode, into a PNG."""
-    figure, (steps, episodes) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    per_episode = {name: result.return_per_episode() for name, result in results.items()}
+    longer = any(
+        len(mean) < r.rewards.shape[1]
+        for (mean, _), r in zip(per_episode.values(), results.values(), strict=True)
+    )
+    figure, axes = plt.subplots(
+        1, 1 + longer, figsize=(6 + 4 * longer, 4), layout="constrained", squeeze=False
+    )
+    axes = axes[0]
     for name, result in results.items():
         reward = result.reward_per_step
-        steps.plot(np.arange(1, len(reward) + 1), reward, label=name, linewidth=1.2)
-        per_episode, reached = result.return_per_episode()
-        shown = reached == reached[0]  # later ones are of the tasks with short episodes alone
-        episodes.plot(np.arange(1, shown.sum() + 1), per_episode[shown], linewidth=1.2)
-    steps.set(title="each env step", xlabel="step of the meta-episode", ylabel="mean reward")
-    episodes.set(
-        title="each object-level episode",
-        xlabel="episode of the meta-episode",
-        ylabel="mean return",
-    )
-    steps.legend()
+        axes[0].plot(np.arange(1, len(reward) + 1), reward, label=name, linewidth=1.2)
+    axes[0].set(title="each env step", xlabel="step of the meta-episode", ylabel="mean reward")
+    axes[0].legend()
+    if longer:  # else an episode is a step
+        for mean, reached in per_episode.values():
+            shown = reached == reached[0]  # later ones are of the tasks with short episodes alone
+            axes[1].plot(np.arange(1, shown.sum() + 1), mean[shown], marker=".", linewidth=1.2)
+        axes[1].set(
+            title="each object-level episode",
+            xlabel="episode of the meta-episode",
+            ylabel="mean return",
+        )
     figure.suptitle(title)
-    _save(figure, [steps, episodes], path)
+    _save(figure, list(axes), path)
 
 
 def _save(figure: Any, axes: Sequence[Axes], path: Path) -> None:

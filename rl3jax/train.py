@@ -51,7 +51,7 @@ class TrainArgs:
     """Start from the policy of this agent folder or run folder instead of a fresh one
     (default: fresh)."""
     log: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    """Log to these as well; each needs its extra installed (default: none)."""
+    """Log to these as well; each needs its extra installed."""
 
 
 @struct.dataclass
@@ -249,7 +249,9 @@ class Run:
             logger.close()
         metrics = self.folder.read_metrics()
         if metrics:
-            plots.learning_curve(metrics, self.folder.path.name, self.folder.curve)
+            config = self.trainer.config
+            title = f"{config.algo} ({config.network}) on {config.env}, H = {config.horizon}"
+            plots.learning_curve(metrics, title, self.folder.curve)
         run = shlex.quote(str(self.folder.path))
         if iteration < self.iterations:
             print(f"stopped after iteration {iteration} of {self.iterations}; to go on:")

@@ -25,8 +25,14 @@ def test_resolve_is_idempotent_and_keeps_what_was_given():
     assert resolved == resolved.resolve()
     given = (resolved.n_tasks, resolved.minibatches, resolved.learning_rate, resolved.entropy)
     assert given == (96, 3, 0.5, 0.25)
-    assert resolved.final_learning_rate == 0.5 or resolved.final_learning_rate is not None
-    assert resolved.final_entropy == 0.25
+    assert (resolved.final_learning_rate, resolved.final_entropy) == (0.0, 0.0)
+
+
+def test_paper_v4_keeps_learning_rate_and_entropy_constant_also_when_given():
+    for changes in ({}, {"learning_rate": 1e-4, "entropy": 0.5}):
+        config = Config(env="mdp", preset="paper-v4", **changes).resolve()
+        assert config.final_learning_rate == config.learning_rate
+        assert config.final_entropy == config.entropy
 
 
 def test_explicit_value_wins_over_preset_over_domain():
@@ -60,8 +66,7 @@ def test_presets_have_the_papers_values(
     assert config.tasks_per_minibatch == per_minibatch
     assert config.iterations == iterations
     assert config.entropy == entropy
-    assert config.final_entropy == (0.01 if preset == "paper-v4" and entropy == 0.01 else
-                                    entropy if preset == "paper-v4" else 0.0)  # fmt: skip
+    assert config.final_entropy == (entropy if preset == "paper-v4" else 0.0)
     assert config.network == "transformer"
     assert (config.learning_rate, config.epochs, config.kl_limit) == (3e-4, 8, 0.01)
     assert (config.clip, config.gae_lambda, config.discount) == (0.2, 0.3, 0.99)
@@ -93,8 +98,8 @@ def test_default_minibatches_divide_any_number_of_tasks():
     for n_tasks in (1, 7, 48, 100, 4096):
         config = Config(n_tasks=n_tasks).resolve()
         assert n_tasks % config.minibatches == 0
-    assert Config(n_tasks=100).resolve().minibatches == 25
-    assert Config(n_tasks=4096).resolve().minibatches == 32
+    assert Config(n_tasks=100).resolve().minibatches == 50  # the nearest to 64
+    assert Config(n_tasks=4096).resolve().minibatches == 64
 
 
 def test_tasks_that_minibatches_do_not_divide_name_the_nearest_that_work():
