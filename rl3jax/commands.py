@@ -30,6 +30,8 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (ConfigError, CheckpointError) as error:
         fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or 'a file'}: {error.strerror or error}")
 
 
 def fail(message: str, code: int = BAD_INPUT) -> None:

@@ -87,48 +87,30 @@ def evaluate_agent(
     key_tasks, key_episodes = jax.random.split(key)
     tasks = _sample_tasks(env, n_tasks, key_tasks)
     keys = jax.random.split(key_episodes, n_tasks)
-    if isinstance(agent, Agent):
-        rewards, ends = _score_agent(env, horizon, batch_size, agent, tasks, keys)
-    else:
-        rewards, ends = _score_maker(env, horizon, batch_size, agent, tasks, keys)
+    known, make_agent = (agent, None) if isinstance(agent, Agent) else (None, agent)
+    rewards, ends = _score(env, horizon, batch_size, make_agent, known, tasks, keys)
     return Evaluation(np.asarray(rewards), np.asarray(ends))
 
 
 _sample_tasks = jax.jit(sample_tasks, static_argnums=(0, 1))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _score_agent(
-    env: Environment, horizon: int, batch_size: int | None, agent: Agent, tasks: Any, keys: Any
-) -> tuple[Array, Array]:
-    return _score(env, horizon, batch_size, lambda task: agent, tasks, keys)
-
-
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _score_maker(
-    env: Environment,
-    horizon: int,
-    batch_size: int | None,
-    make_agent: Callable[[Any], Agent],
-    tasks: Any,
-    keys: Any,
-) -> tuple[Array, Array]:
-    return _score(env, horizon, batch_size, make_agent, tasks, keys)
-
-
 def _score(
     env: Environment,
     horizon: int,
     batch_size: int | None,
-    make_agent: Callable[[Any], Agent],
+    make_agent: Callable[[Any], Agent] | None,
+    agent: Agent | None,
     tasks: Any,
     keys: Any,
 ) -> tuple[Array, Array]:
-    """Rewards and episode ends, each `[n_tasks, T]`."""
+    """Rewards and episode ends, each `[n_tasks, T]`, of `agent` or what `make_agent` makes."""
 
     def one_task(task: Any, key: PRNGKeyArray) -> tuple[Array, Array]:
-        agent = make_agent(task).for_horizon(horizon)
-        trajectory = rollout(agent, env, task, horizon, key)
+        player = agent if make_agent is None else make_agent(task)
+        assert player is not None
+        trajectory = rollout(player.for_horizon(horizon), env, task, horizon, key)
         return trajectory.reward, trajectory.terminated | trajectory.truncated
 
     if batch_size is None:

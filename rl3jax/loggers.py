@@ -1,7 +1,7 @@
 """Where metrics go besides `metrics.jsonl`: optional packages, imported when asked for."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ class TensorBoardLogger:
 
     def __init__(self, config: Config, folder: Path) -> None:
         del config
-        self._writer = _require("tensorboardX", "tensorboard").SummaryWriter(
+        self._writer = _require(PACKAGES["tensorboard"], "tensorboard").SummaryWriter(
             str(folder / "tensorboard")
         )
 
@@ -43,7 +43,7 @@ class WandbLogger:
     """A Weights & Biases run named after the run folder."""
 
     def __init__(self, config: Config, folder: Path) -> None:
-        wandb = _require("wandb", "wandb")
+        wandb = _require(PACKAGES["wandb"], "wandb")
         self._run = wandb.init(
             project="rl3jax", name=folder.name, dir=str(folder), config=config.to_dict()
         )
@@ -57,6 +57,13 @@ class WandbLogger:
         self._run.finish()
 
 
+def check(names: Iterable[str]) -> None:
+    """Raises ConfigError if the package of one of these loggers is not installed."""
+    for name in names:
+        _require(PACKAGES[name], name)
+
+
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 LOGGERS: dict[str, Callable[[Config, Path], Logger]] = {
     "tensorboard": TensorBoardLogger,
     "wandb": WandbLogger,

@@ -97,11 +97,18 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All complete lines."""
+        """All complete lines.
+
+        Raises:
+            CheckpointError: if a line is damaged.
+        """
         if not self.metrics.is_file():
             return []
-        lines = self.metrics.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            lines = self.metrics.read_text().splitlines(keepends=True)
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise CheckpointError(f"{self.metrics} is damaged: {error}") from error
 
     def truncate_metrics(self, iteration: int) -> None:
         """Forgets lines after `iteration`, which will be written again.

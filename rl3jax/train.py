@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import tyro
 from flax import struct
 
-from rl3jax import __version__, plots, run_folder
+from rl3jax import __version__, loggers, plots, run_folder
 from rl3jax.checkpoint import (
     CheckpointError,
     load_agent,
@@ -29,7 +29,7 @@ from rl3jax.checks import ConfigError
 from rl3jax.commands import fail, one_line_errors, parse
 from rl3jax.config import Config
 from rl3jax.evaluation import evaluate_agent
-from rl3jax.loggers import LOGGERS, Logger
+from rl3jax.loggers import Logger
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import training_key, validation_key
@@ -73,10 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = parse(TrainArgs, argv, "train")
     with one_line_errors():
+        loggers.check(args.log)
         trainer, folder, state = _resume(args) if args.resume else _start(args)
         folder.add_provenance()
-        loggers = [LOGGERS[name](trainer.config, folder.path) for name in args.log]
-    Run(trainer, folder, loggers).run(state)
+        active = [loggers.LOGGERS[name](trainer.config, folder.path) for name in args.log]
+        Run(trainer, folder, active).run(state)
 
 
 # --- beginnings ---------------------------------------------------------------------------------

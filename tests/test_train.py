@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import pytest
 from PIL import Image
 
-from rl3jax import evaluate, load_agent, train
+from rl3jax import Config, evaluate, load_agent, train
 from rl3jax.checkpoint import checkpoints
+from rl3jax.evaluate import EvaluateArgs
 from rl3jax.ppo import Diagnostics
 
 SMALL = "--n-tasks 16 --horizon 8 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
@@ -252,6 +253,25 @@ def test_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, c
     assert len(metrics(folder)) == 3
 
 
+def test_a_logger_whose_package_is_missing_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    error = refused(capsys, f"{SMALL} --iterations 1 --log wandb --out {tmp_path / 'a'}")
+    assert "pip install 'rl3jax[wandb]'" in error
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    error = refused(capsys, f"{SMALL} --iterations 1 --out {tmp_path / 'file' / 'run'}")
+    assert str(tmp_path / "file" / "run") in error
+
+
+def test_damaged_metrics_are_named(whole, tmp_path, capsys):
+    subprocess.run(["cp", "-r", whole, tmp_path / "a"], check=True)
+    (tmp_path / "a" / "metrics.jsonl").write_text("{\n")
+    assert "metrics.jsonl is damaged" in refused(capsys, f"--resume {tmp_path / 'a'}")
+
+
 # --- bad input ---------------------------------------------------------------------------------
 
 
@@ -334,10 +354,18 @@ def test_evaluate_of_what_is_no_run_or_no_agent(whole, tmp_path, capsys):
     assert "n_tasks" in refused(capsys, f"{whole} --n-tasks 0", evaluate)
 
 
-@pytest.mark.parametrize("command", [train, evaluate])
-def test_help_explains_every_flag(command, capsys):
+@pytest.mark.parametrize(
+    ("command", "fields"),
+    [
+        (train, {"resume", "init_from", "log"} | Config.__dataclass_fields__.keys()),
+        (evaluate, EvaluateArgs.__dataclass_fields__.keys() - {"run"}),
+    ],
+)
+def test_help_explains_every_flag(command, fields, capsys):
     with pytest.raises(SystemExit) as caught:
         run("--help", command)
     assert caught.value.code == 0
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert text.count("(default:") >= text.count(" --") - 3 > 3
+    text = capsys.readouterr().out
+    flags = re.findall(r"^│ (--[a-z-]+)", text, re.MULTILINE)
+    assert sorted(flags) == sorted("--" + field.replace("_", "-") for field in fields)
+    assert text.count("(default:") >= len(flags)

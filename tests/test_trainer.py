@@ -136,10 +136,9 @@ import jax, numpy as np
 from rl3jax import Config, make_trainer
 
 for changes in (
-    dict(env="bandit"),
     dict(env="mdp", network="gru"),
-    dict(env="mdp", algo="rl2", network="transformer"),
-    dict(env="mdp", object_level="q_learning", kl_limit=0.01),
+    dict(env="bandit", algo="rl2", network="transformer"),
+    dict(env="mdp", network="markov", object_level="q_learning", kl_limit=0.01),
 ):
     sizes = dict(n_tasks=6, horizon=12, iterations=3, minibatches=3, epochs=2, width=8)
     trainer = make_trainer(Config(**sizes, **changes))
