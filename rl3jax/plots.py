@@ -56,7 +56,6 @@ def evaluation_curves(results: Mapping[str, Evaluation], title: str, path: Path)
         reward = result.reward_per_step
         axes[0].plot(np.arange(1, len(reward) + 1), reward, label=name, linewidth=1.2)
     axes[0].set(title="each env step", xlabel="step of the meta-episode", ylabel="mean reward")
-    axes[0].legend()
     if longer:  # else an episode is a step
         for mean, reached in per_episode.values():
             shown = reached == reached[0]  # later ones are of the tasks with short episodes alone
@@ -67,6 +66,7 @@ def evaluation_curves(results: Mapping[str, Evaluation], title: str, path: Path)
             ylabel="mean return",
         )
     figure.suptitle(title)
+    figure.legend(loc="outside lower center", ncols=len(results), frameon=False)
     _save(figure, list(axes), path)
 
 

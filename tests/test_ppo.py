@@ -167,7 +167,8 @@ def test_weight_decay_is_l2_added_to_the_critics_gradient_before_adam():
 
 
 def test_gradient_clip_bounds_the_norm_seen_by_adam():
-    phase = ppo.Phase(settings(adam_epsilon=1.0), hyperparams(grad_clip=0.5), jnp.zeros(()))
+    h = hyperparams(grad_clip=0.5, learning_rate=1e-3)
+    phase = ppo.Phase(settings(adam_epsilon=1.0), h, jnp.zeros(()))
     optimiser = phase.optimiser(0.0)
     params = {"w": jnp.zeros(2)}
     updates, _ = optimiser.update({"w": jnp.array([30.0, 40.0])}, optimiser.init(params), params)

@@ -169,7 +169,7 @@ def test_sizes_are_whole_numbers_of_at_least_1(make, sizes):
         (value_iteration, {"smoothing": float("inf")}, "smoothing must be .*, not inf"),
         (value_iteration, {"max_sweeps": 0}, "max_sweeps must be a whole number of at least 1"),
         (value_iteration, {"tolerance": -1.0}, "tolerance must be a finite number"),
-        (value_iteration, {"known": "al"}, "known must be one of all, visited, not 'al'"),
+        (value_iteration, {"known": "al"}, "unknown known 'al'; did you mean 'all'"),
         (q_learning, {"discount": -0.5}, "discount must be a finite number"),
         (q_learning, {"step_size": 2.0}, r"step_size must be a finite number in \(0, 1\], not 2.0"),
         (q_learning, {"step_size": 0.0}, r"step_size must be a finite number in \(0, 1\], not 0.0"),
