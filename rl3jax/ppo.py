@@ -33,14 +33,14 @@ class Batch:
     Attributes:
         observation: `[T, B, D]`.
         action: `[T, B]` int32.
-        logits: `[T, B, A]`, the behaviour policy's.
+        log_probs: `[T, B, A]`, of all actions under the behaviour policy.
         advantage: `[T, B]`.
         value_target: `[T, B]`.
     """
 
     observation: jax.Array
     action: jax.Array
-    logits: jax.Array
+    log_probs: jax.Array
     advantage: jax.Array
     value_target: jax.Array
 
@@ -129,13 +129,17 @@ def linear_schedule(
 def actor_loss(
     params: Any, network: Network, batch: Batch, clip: jax.Array, entropy_coefficient: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Loss, and (mean entropy, mean KL(behaviour ‖ current)) of a minibatch, in nats."""
-    behaviour = distrax.Categorical(logits=batch.logits)
-    current = distrax.Categorical(logits=network.unroll(params, batch.observation))
-    log_ratio = current.log_prob(batch.action) - behaviour.log_prob(batch.action)
+    """Loss, and (mean entropy, mean KL(behaviour ‖ current)) of a minibatch, in nats.
+
+    Written out, not by distrax: here each logarithm is taken once.
+    """
+    log_probs = jax.nn.log_softmax(network.unroll(params, batch.observation))
+    log_ratios = log_probs - batch.log_probs
+    taken = jax.nn.one_hot(batch.action, log_ratios.shape[-1])
+    log_ratio = jnp.sum(log_ratios * taken, axis=-1)
     objective = jnp.mean(clipped_surrogate(log_ratio, normalise(batch.advantage), clip))
-    entropy = jnp.mean(current.entropy())
-    kl = jnp.mean(behaviour.kl_divergence(current))
+    entropy = -jnp.mean(jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1))
+    kl = -jnp.mean(jnp.sum(jnp.exp(batch.log_probs) * log_ratios, axis=-1))
     return -objective - entropy_coefficient * entropy, (entropy, kl)
 
 
@@ -297,13 +301,13 @@ def _actor_goes_on(
     if math.isinf(settings.kl_limit):
         return active
 
-    def kl(observation: jax.Array, logits: jax.Array) -> jax.Array:
+    def kl(observation: jax.Array, log_probs: jax.Array) -> jax.Array:
         current = distrax.Categorical(logits=settings.actor.unroll(params, observation))
-        return distrax.Categorical(logits=logits).kl_divergence(current)
+        return distrax.Categorical(logits=log_probs).kl_divergence(current)
 
     def check() -> Bool[Array, ""]:
         divergence = over_task_chunks(
-            kl, settings.tasks_per_minibatch, batch.observation, batch.logits
+            kl, settings.tasks_per_minibatch, batch.observation, batch.log_probs
         )
         return jnp.mean(divergence) < settings.kl_limit
 

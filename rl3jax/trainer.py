@@ -168,7 +168,7 @@ class Trainer:
         batch = ppo.Batch(
             observation=trajectory.observation,
             action=trajectory.action,
-            logits=trajectory.logits,
+            log_probs=jax.nn.log_softmax(trajectory.logits),
             advantage=advantage,
             value_target=value + advantage,
         )

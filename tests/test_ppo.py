@@ -3,6 +3,7 @@ import functools
 import math
 
 import chex
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +60,7 @@ def batch(key, models, s):
     return ppo.Batch(
         observation=observation,
         action=jax.random.categorical(key_a, logits),
-        logits=logits,
+        log_probs=jax.nn.log_softmax(logits),
         advantage=jax.random.normal(key_adv, (T, B)),
         value_target=jax.random.normal(key_target, (T, B)),
     )
@@ -120,10 +121,29 @@ def test_actor_loss_at_the_behaviour_policy():
     loss, (entropy, kl) = ppo.actor_loss(
         models.actor.params, s.actor, data, jnp.asarray(0.2), jnp.asarray(0.1)
     )
-    log_p = jax.nn.log_softmax(data.logits)
+    log_p = data.log_probs
     assert kl == pytest.approx(0.0, abs=1e-6)
     assert entropy == pytest.approx(float(-(jnp.exp(log_p) * log_p).sum(-1).mean()), rel=1e-5)
     assert loss == pytest.approx(float(-0.1 * entropy), abs=1e-5)  # normalised advantages: mean 0
+
+
+def test_actor_statistics_agree_with_distrax():
+    s = settings()
+    models, data, _ = fresh(s)
+    data = data.replace(
+        log_probs=jax.nn.log_softmax(2.0 * data.log_probs + 0.1 * data.observation[..., :A])
+    )
+    loss, (entropy, kl) = ppo.actor_loss(
+        models.actor.params, s.actor, data, jnp.asarray(0.2), jnp.asarray(0.1)
+    )
+    behaviour = distrax.Categorical(logits=data.log_probs)
+    current = distrax.Categorical(logits=s.actor.unroll(models.actor.params, data.observation))
+    log_ratio = current.log_prob(data.action) - behaviour.log_prob(data.action)
+    objective = ppo.clipped_surrogate(log_ratio, ppo.normalise(data.advantage), 0.2).mean()
+    assert entropy == pytest.approx(float(current.entropy().mean()), rel=1e-5)
+    assert kl == pytest.approx(float(behaviour.kl_divergence(current).mean()), rel=1e-4)
+    assert kl > 0.01
+    assert loss == pytest.approx(float(-objective - 0.1 * entropy), abs=1e-5)
 
 
 def test_actor_gradient_at_the_behaviour_policy_is_the_policy_gradient():
@@ -255,7 +275,10 @@ def test_ppo_learns_the_better_action_and_the_value():
         action = jax.random.categorical(key_action, logits)
         paid = (action == 1).astype(float)
         data = data.replace(
-            logits=logits, action=action, advantage=paid, value_target=jnp.full((T, B), 0.7)
+            log_probs=jax.nn.log_softmax(logits),
+            action=action,
+            advantage=paid,
+            value_target=jnp.full((T, B), 0.7),
         )
         models, _ = update(s, h, models, data, jnp.zeros(()), key_update)
     probability = jax.nn.softmax(s.actor.unroll(models.actor.params, data.observation))[..., 1]
