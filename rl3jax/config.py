@@ -204,8 +204,8 @@ class Config:
     def tasks_per_minibatch(self) -> int:
         """Meta-episodes in a full minibatch of a resolved config."""
         if self.minibatch_tasks is not None:
-            return min(self.minibatch_tasks, self.n_tasks)  # type: ignore[type-var, return-value]
-        return self.n_tasks // self.minibatches  # type: ignore[operator]
+            return min(self.minibatch_tasks, self.n_tasks)
+        return self.n_tasks // self.minibatches
 
     @property
     def env_options(self) -> dict[str, Any]:

@@ -110,10 +110,10 @@ def layer_norm(layer: LayerNorm, x: Float[Array, "*batch d"]) -> Float[Array, "*
     return (rows * layer.scale[None] + layer.bias[None]).reshape(x.shape)
 
 
-def rows_per_block() -> int:
-    """Returns how many rows (steps × meta-episodes) sequence models are trained on at a time.
+def rows_per_block(on_cpu: int) -> int:
+    """Returns how many rows (steps × meta-episodes) a sequence model is trained on at a time.
 
     On CPU a block should stay in the caches; its temporaries are then also small enough for the
     allocator to keep them between calls. An accelerator has to be filled.
     """
-    return 800 if jax.default_backend() == "cpu" else 65_536
+    return on_cpu if jax.default_backend() == "cpu" else 65_536

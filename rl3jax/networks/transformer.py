@@ -177,7 +177,7 @@ class Transformer(Network):
             return ys
 
         episodes = xs.reshape(num_steps, -1, num_inputs).swapaxes(0, 1)
-        block = max(1, rows_per_block() // num_steps)
+        block = max(1, rows_per_block(on_cpu=800) // num_steps)
         ys = jax.lax.map(unroll_one, episodes, batch_size=block)
         return ys.swapaxes(0, 1).reshape(num_steps, *batch, self.num_outputs)
 
