@@ -32,9 +32,8 @@ class Transition(NamedTuple):
     terminated: ArrayLike  # bool: the next state is terminal; a time limit is not
 
 
-@struct.dataclass
-class TabularModel:
-    """The exact model of one task.
+class TabularModel(NamedTuple):
+    """The exact model of one task: P, R, start, terminal.
 
     Attributes:
         transition_probs: `[S, A, S]`, P(s' | s, a).
