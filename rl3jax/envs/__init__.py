@@ -13,6 +13,7 @@ from rl3jax.envs.base import (
     Transition,
     sample_index,
 )
+from rl3jax.envs.gridworld import Gridworld
 from rl3jax.envs.random_mdp import RandomMdp
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Bandit",
     "EnvState",
     "Environment",
+    "Gridworld",
     "RandomMdp",
     "TabularModel",
     "Transition",
@@ -28,7 +30,11 @@ __all__ = [
     "sample_index",
 ]
 
-ENVIRONMENTS: dict[str, type[Environment]] = {"bandit": Bandit, "mdp": RandomMdp}
+ENVIRONMENTS: dict[str, type[Environment]] = {
+    "bandit": Bandit,
+    "mdp": RandomMdp,
+    "gridworld": Gridworld,
+}
 
 
 def make_env(name: str, variation: str | None = None, **options: Any) -> Environment:

@@ -1,14 +1,15 @@
 """What every environment is: a distribution of small tabular tasks behind gymnax's interface."""
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 
 @struct.dataclass
@@ -89,6 +90,14 @@ class Environment(environment.Environment, abc.ABC):
     @abc.abstractmethod
     def tabular(self, task: Any) -> TabularModel:
         """The exact model that `start_index` and `transition` draw from."""
+
+    max_successors: ClassVar[int | None] = None
+    """The most next states that any pair of state and action has; `None`: as many as states."""
+
+    @property
+    def state_coordinates(self) -> Num[np.ndarray, "S D"] | None:
+        """Where each state lies, for state abstraction by distance; `None`: nowhere."""
+        return None
 
     @property
     def state_features(self) -> Float[Array, "S F"]:
