@@ -221,7 +221,7 @@ class Gridworld(Environment):
         )
 
     def tabular(self, task: GridworldTask) -> TabularModel:
-        """The rules as tables; goal, fatal tiles and obstacles are absorbing and pay nothing more."""
+        """The rules as tables; goal, fatal tiles and obstacles are absorbing and pay nothing."""
         tiles = task.tiles.ravel()
         targets = _targets(self.side)
         states = np.arange(self.num_states)
@@ -235,7 +235,7 @@ class Gridworld(Environment):
         return TabularModel(
             transition_probs=transition_probs,
             mean_reward=jnp.where(is_dead, 0.0, mean_reward),
-            start=jnp.zeros(self.num_states).at[self.start_index(None, task)].set(1.0),
+            start=jnp.zeros(self.num_states).at[self._centre_index].set(1.0),
             terminal=_is_terminal(tiles),
         )
 
@@ -297,7 +297,7 @@ class Gridworld(Environment):
     def _goal(self, key: PRNGKeyArray) -> Int[Array, ""]:
         """A cell far enough from the centre, all alike."""
         distance = np.abs(self.state_coordinates - self.side // 2).sum(axis=1)
-        return sample_index(key, jnp.asarray(distance >= self.min_goal_manhat, float))
+        return sample_index(key, jnp.asarray(distance >= self.min_goal_manhat).astype(float))
 
     def _with_fatal_tiles(
         self, key: PRNGKeyArray, tiles: Int[Array, "side side"]
@@ -314,7 +314,11 @@ class Gridworld(Environment):
         ) -> tuple[tuple[Array, Array], None]:
             tiles, has_room = carry
             is_plain = (tiles == NORMAL) | (tiles == OBSTACLE)
-            qualifies = off_border & (tiles == NORMAL) & jnp.all(_around(is_plain, False), axis=0)
+            qualifies = (
+                jnp.asarray(off_border)
+                & (tiles == NORMAL)
+                & jnp.all(_around(is_plain, False), axis=0)
+            )
             chosen = sample_index(key, qualifies.ravel().astype(float))
             fatal = (jnp.arange(tiles.size) == chosen).reshape(tiles.shape)
             tiles = jnp.where(jnp.any(_around(fatal, False), axis=0), WARNING, tiles)

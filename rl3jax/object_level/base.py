@@ -22,10 +22,16 @@ class Estimates:
     Attributes:
         q: `[A]` float, estimated values of the actions, in reward units.
         visits: `[A]` int32, how often each action was taken in this state.
+        q_stderr: `[A]`, standard errors of `q`; `None` from a learner that keeps none.
+        v_stderr: `[]`, that of max_a q(a); `None` likewise.
+        q_optimistic: `[A]`, values in which what was not tried is worth much; `None` likewise.
     """
 
     q: jax.Array
     visits: jax.Array
+    q_stderr: jax.Array | None = None
+    v_stderr: jax.Array | None = None
+    q_optimistic: jax.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -84,3 +90,8 @@ class ObjectLearner(abc.ABC):
     @abc.abstractmethod
     def q_table(self, table: Table) -> Float[Array, "S A"]:
         """Estimated values of every state and action, in reward units."""
+
+    def overflowed(self, table: Table) -> Bool[ArrayLike, ""]:
+        """Whether data no longer fitted into the table, whose estimates are then void (NaN)."""
+        del table
+        return False
