@@ -117,15 +117,27 @@ def _write_member(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 
 def _describe(part: Any, registry: Mapping[str, type]) -> dict[str, Any]:
-    """A static part as its registered name and its fields."""
+    """A static part as its registered name and its fields, of which some may be parts as well."""
     kinds = [kind for kind, cls in registry.items() if cls is type(part)]
     if not kinds:
         raise TypeError(f"{type(part).__name__} is not one of rl3jax's own: {', '.join(registry)}")
-    return {"kind": kinds[0], **dataclasses.asdict(part)}
+    fields = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    described = {
+        name: _describe(value, registry) if dataclasses.is_dataclass(value) else value
+        for name, value in fields.items()
+    }
+    return {"kind": kinds[0], **described}
 
 
 def _rebuild(description: dict[str, Any], registry: Mapping[str, type]) -> Any:
-    fields = dict(description)
+    """The part that `_describe` described; lists, as JSON has no tuples, become tuples."""
+
+    def rebuild(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _rebuild(value, registry)
+        return tuple(map(rebuild, value)) if isinstance(value, list) else value
+
+    fields = {name: rebuild(value) for name, value in dict(description).items()}
     return registry[fields.pop("kind")](**fields)
 
 

@@ -20,6 +20,7 @@ from rl3jax.checkpoint import (
     restore_checkpoint,
     save_checkpoint,
 )
+from rl3jax.object_level import QLearning, abstraction, q_learning
 
 
 def make_agent(**changes):
@@ -46,6 +47,23 @@ def test_a_saved_agent_is_the_same_agent(tmp_path, network, algo):
     chex.assert_trees_all_equal(loaded, agent)
 
 
+def on_clusters(agent, learner):
+    places = np.random.default_rng(0).normal(size=(learner.num_states, 2))
+    return agent.replace(learner=abstraction(learner, places, radius=0.1, size=2))
+
+
+def test_a_learner_within_a_learner_is_saved_too(tmp_path):
+    agent = make_agent()
+    for path, learner in ("a", agent.learner), ("b", q_learning(10, 5, step_size=0.1)):
+        nested = on_clusters(agent, learner)
+        save_agent(tmp_path / path, nested)
+        loaded = load_agent(tmp_path / path)
+        assert loaded.learner == nested.learner
+        assert hash(loaded.learner) == hash(nested.learner)
+        assert loaded.learner.learner == learner
+        chex.assert_trees_all_equal(loaded, nested)
+
+
 def test_equal_agents_are_equal_files(tmp_path):
     for name in ("a", "b"):
         save_agent(tmp_path / name, make_agent())
@@ -70,6 +88,17 @@ def test_a_saved_agent_acts_identically_in_a_new_process(tmp_path):
 def test_only_policies_of_our_own_parts_are_saved(tmp_path):
     with pytest.raises(TypeError, match="UniformAgent"):
         save_agent(tmp_path / "a", UniformAgent(3))
+    assert not (tmp_path / "a").exists()
+
+
+class OwnLearner(QLearning):
+    pass
+
+
+def test_nor_are_parts_of_parts_that_are_not_our_own(tmp_path):
+    own = OwnLearner(10, 5, discount=0.9, step_size=None, initial_value=0.0)
+    with pytest.raises(TypeError, match="OwnLearner is not one of rl3jax's own"):
+        save_agent(tmp_path / "a", on_clusters(make_agent(), own))
     assert not (tmp_path / "a").exists()
 
 
@@ -113,6 +142,10 @@ HARMS = {
     "no header": lambda file: rewrite(file, **{"agent.json": None}),
     "other format": lambda file: edit_header(file, lambda h: h.update(format="rl3jax-agent-9")),
     "unknown kind": lambda file: edit_header(file, lambda h: h["network"].update(kind="mamba")),
+    "no part": lambda file: edit_header(file, lambda h: h.update(learner="none")),
+    "unknown inner part": lambda file: edit_header(
+        file, lambda h: h["learner"].update(discount={"kind": "mamba"})
+    ),
     "bad size": lambda file: edit_header(file, lambda h: h["network"].update(width=-1)),
     "no array": lambda file: rewrite(file, **{FIRST: None}),
     "pickle": lambda file: rewrite(file, **{FIRST: pickle.dumps(Harmful())}),

@@ -1,9 +1,10 @@
 """Object-level RL: what is learnt of a task, inside a meta-episode, from its own data.
 
-`value_iteration`, `q_learning` and `none` are the functions that make learners; the modules of
-these names are not meant to be reached through the package.
+`value_iteration`, `q_learning`, `none` and `abstraction` are the functions that make learners; the
+modules of these names are not meant to be reached through the package.
 """
 
+from rl3jax.object_level.abstraction import Abstraction, abstraction
 from rl3jax.object_level.base import Estimates, ObjectLearner
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
@@ -11,17 +12,20 @@ from rl3jax.object_level.value_iteration import ValueIteration, value_iteration
 
 __all__ = [
     "LEARNERS",
+    "Abstraction",
     "Estimates",
     "NoLearner",
     "ObjectLearner",
     "QLearning",
     "ValueIteration",
+    "abstraction",
     "none",
     "q_learning",
     "value_iteration",
 ]
 
 LEARNERS: dict[str, type[ObjectLearner]] = {
+    "abstraction": Abstraction,
     "none": NoLearner,
     "q_learning": QLearning,
     "value_iteration": ValueIteration,

@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 
 from rl3jax import object_level
-from rl3jax.object_level import LEARNERS, none, q_learning, value_iteration
+from rl3jax.object_level import LEARNERS, abstraction, none, q_learning, value_iteration
 
 S, A = 4, 3
+PLACES = [(0, 0), (0, 1), (1, 1), (0, 2)]
 
 MAKERS = {
+    "abstraction-q_learning": lambda s, a: abstraction(q_learning(s, a), PLACES, 1.2, 2),
+    "abstraction-value_iteration": lambda s, a: abstraction(
+        value_iteration(s, a, known="visited", warm_start=True), PLACES, 1.2, 2
+    ),
     "none": none,
     "q_learning": q_learning,
     "q_learning-constant": lambda s, a: q_learning(s, a, step_size=0.5, initial_value=2.0),
@@ -50,7 +55,8 @@ def test_a_learner_is_static(learner):
 
 def test_a_learner_is_rebuilt_from_its_name_and_fields(learner):
     (name,) = [name for name, cls in LEARNERS.items() if type(learner) is cls]
-    assert LEARNERS[name](**dataclasses.asdict(learner)) == learner
+    fields = {field.name: getattr(learner, field.name) for field in dataclasses.fields(learner)}
+    assert LEARNERS[name](**fields) == learner
 
 
 def test_shapes_and_dtypes_before_and_after_data(learner):
@@ -119,7 +125,7 @@ def test_none_keeps_nothing():
 
 
 def test_the_package_has_the_functions_and_not_the_modules_of_one_name():
-    for name in ("value_iteration", "q_learning", "none"):
+    for name in ("value_iteration", "q_learning", "none", "abstraction"):
         assert f"rl3jax.object_level.{name}" in sys.modules
         assert inspect.isfunction(getattr(object_level, name))
 
@@ -134,6 +140,7 @@ def test_signatures_are_the_public_ones():
 
     sizes = {"num_states": None, "num_actions": None}
     assert defaults(none) == sizes
+    assert defaults(abstraction) == dict.fromkeys(("learner", "coordinates", "radius", "size"))
     assert defaults(q_learning) == sizes | {
         "discount": 0.95,
         "step_size": None,
