@@ -18,6 +18,7 @@ import distrax
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
@@ -62,6 +63,11 @@ class Agent(struct.PyTreeNode):
         """`act`, together with what a learner wants to know of the choice."""
         action, carry = self.act(carry, key)
         return Decision(action), carry
+
+    def overflowed(self, carry: Any) -> Bool[ArrayLike, ""]:
+        """Whether the task's data no longer fitted into the carry, which is then void."""
+        del carry
+        return False
 
     def for_horizon(self, horizon: int) -> "Agent":
         """The same agent for meta-episodes of `horizon` env steps."""
@@ -164,6 +170,10 @@ class PolicyAgent(Agent):
             t=carry.t + 1,
             episode_step=jnp.where(restarted, 0, carry.episode_step + 1),
         )
+
+    @override
+    def overflowed(self, carry: PolicyCarry) -> Bool[ArrayLike, ""]:
+        return self.learner.overflowed(carry.table)
 
     @override
     def for_horizon(self, horizon: int) -> "PolicyAgent":

@@ -43,11 +43,12 @@ class Config:
 
     # --- what is trained ------------------------------------------------------------------------
     env: str = "bandit"
-    """Environment: bandit, mdp, or module:Class for one of your own."""
+    """Environment: bandit, mdp, gridworld, or module:Class for one of your own."""
     variation: str | None = None
-    """Task distribution to train on, for instance iid or ood. None: the environment's own."""
+    """Task distribution to train on, for instance ood or 11x11. None: the environment's own."""
     algo: str = "rl3"
-    """rl3 (the policy sees object-level value estimates) or rl2 (it does not)."""
+    """rl3 (the policy sees object-level value estimates), rl3-coarse (those of clusters of states)
+    or rl2 (none)."""
     network: str | None = None
     """markov, gru or transformer. None: markov; paper presets: transformer."""
     width: int | None = None
@@ -113,6 +114,21 @@ class Config:
     """States in the estimated model: all or visited. None: all; paper-v4: visited."""
     warm_start: bool | None = None
     """Sweeps go on from the last q while the known states are the same. None: False."""
+    sweeps_per_step: int | None = None
+    """Instead of planning to the tolerance: sweeps per env step, always going on from the last
+    q; 0: plan to the tolerance. None: 0; gridworld 4."""
+    successor_slots: int | None = None
+    """Next states that the model can hold of a state and action. None: what the environment
+    needs."""
+    standard_errors: bool = False
+    """Also estimate and show standard errors of the values."""
+    optimism: float | None = None
+    """Also plan and show optimistic values, in which a state and action never tried are worth
+    this, in reward units. None: off."""
+    cluster_size: int = 2
+    """States in a cluster of rl3-coarse at most."""
+    cluster_radius: float = 1.2
+    """A state joins a cluster of rl3-coarse if nearer than this, in the environment's units."""
     step_size: float | None = None
     """Step size of q_learning. None: 1/N(s, a)."""
     initial_value: float | None = None
@@ -121,8 +137,11 @@ class Config:
     # --- observation ----------------------------------------------------------------------------
     value_scale: float | None = None
     """Value estimates are shown divided by this, in reward units. None: bandit 1, else 10."""
-    reward_scale: float = 1.0
-    """The previous reward is shown multiplied by this."""
+    reward_scale: float | None = None
+    """The previous reward is shown multiplied by this. None: 1; gridworld 0.05."""
+    critic_scale: float | None = None
+    """The critic learns rewards multiplied by this; advantages are normalised anyway. None: 1;
+    gridworld 0.05."""
 
     # --- environment options (each only where the environment has it) --------------------------
     num_arms: int | None = None
@@ -133,6 +152,36 @@ class Config:
     """mdp: actions. None: 5."""
     task_horizon: int | None = None
     """mdp: steps of an object-level episode. None: 10."""
+    side: int | None = None
+    """gridworld: rows, and columns. This and what follows, None: the variation's."""
+    num_obstacle_sets: int | None = None
+    """gridworld: segments of obstacles. None: the variation's."""
+    obstacle_set_len: int | None = None
+    """gridworld: tiles in a segment of obstacles. None: the variation's."""
+    num_water_sets: int | None = None
+    """gridworld: segments of water. None: the variation's."""
+    water_set_length: int | None = None
+    """gridworld: tiles in a segment of water. None: the variation's."""
+    num_fatal: int | None = None
+    """gridworld: fatal tiles. None: the variation's."""
+    min_goal_manhat: int | None = None
+    """gridworld: least Manhattan distance from start to goal. None: the variation's."""
+    slip: float | None = None
+    """gridworld: probability that a move goes astray. None: the variation's."""
+    step_reward: float | None = None
+    """gridworld: reward of a step onto a normal tile. None: -1."""
+    water_reward: float | None = None
+    """gridworld: reward of a step onto water. None: -2."""
+    warning_reward: float | None = None
+    """gridworld: reward of a step onto a warning. None: -10."""
+    fatal_reward: float | None = None
+    """gridworld: reward of a step onto a fatal tile. None: -100."""
+    goal_reward: float | None = None
+    """gridworld: reward of a step onto the goal. None: 100."""
+    min_optimal_return: float | None = None
+    """gridworld: a grid is drawn anew if its optimal return is less. None: 50."""
+    max_optimal_return: float | None = None
+    """gridworld: a grid is drawn anew if its optimal return is more. None: 100."""
 
     # --- the run --------------------------------------------------------------------------------
     seed: int = 0
@@ -174,7 +223,7 @@ class Config:
             ConfigError: for an unknown preset, or one without a value for this horizon.
         """
         domain = DOMAIN_DEFAULTS.get(self.env, {})
-        horizon = self.horizon or (_preset_horizon(self) if self.preset else 100)
+        horizon = self.horizon or _default_horizon(self)
         filled = dataclasses.replace(self, horizon=horizon)
         for values in (_preset_values(filled), domain, COMMON_DEFAULTS):
             filled = filled._fill(values)
@@ -237,18 +286,29 @@ class Config:
         return Config(**fields)
 
 
-ENV_OPTIONS = ("num_arms", "num_states", "num_actions", "task_horizon")
+ENV_OPTIONS = (
+    "num_arms", "num_states", "num_actions", "task_horizon",
+    "side", "num_obstacle_sets", "obstacle_set_len", "num_water_sets", "water_set_length",
+    "num_fatal", "min_goal_manhat", "slip", "step_reward", "water_reward", "warning_reward",
+    "fatal_reward", "goal_reward", "min_optimal_return", "max_optimal_return",
+)  # fmt: skip
 
 _SIZES = {
     "width", "n_tasks", "horizon", "iterations", "minibatches", "minibatch_tasks", "epochs",
-    "max_sweeps", "validation_tasks", "checkpoint_every", *ENV_OPTIONS,
+    "max_sweeps", "validation_tasks", "checkpoint_every", "successor_slots", "cluster_size",
+    "num_arms", "num_states", "num_actions", "task_horizon", "side", "obstacle_set_len",
+    "water_set_length", "min_goal_manhat",
 }  # fmt: skip
-_POSITIVE = {"learning_rate", "clip", "kl_limit", "grad_clip", "adam_epsilon", "value_scale"}
+_POSITIVE = {
+    "learning_rate", "clip", "kl_limit", "grad_clip", "adam_epsilon", "value_scale",
+    "critic_scale", "cluster_radius",
+}  # fmt: skip
 _NON_NEGATIVE = {
     "final_learning_rate", "entropy", "final_entropy", "weight_decay", "smoothing", "tolerance",
-    "reward_scale", "seed", "validate_every",
+    "reward_scale", "seed", "validate_every", "sweeps_per_step", "num_obstacle_sets",
+    "num_water_sets", "num_fatal",
 }  # fmt: skip
-_UNIT = {"discount", "gae_lambda", "planning_discount"}
+_UNIT = {"discount", "gae_lambda", "planning_discount", "slip"}
 _CHOICES = {"known_states": ("all", "visited")}
 _MAY_BE_INFINITE = {"kl_limit", "grad_clip"}
 
@@ -313,8 +373,11 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "tolerance": 0.01,
     "known_states": "all",
     "warm_start": False,
+    "sweeps_per_step": 0,
     "initial_value": 0.0,
     "value_scale": 10.0,
+    "reward_scale": 1.0,
+    "critic_scale": 1.0,
 }
 
 DOMAIN_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -326,7 +389,29 @@ DOMAIN_DEFAULTS: dict[str, dict[str, Any]] = {
         "value_scale": 1.0,
     },
     "mdp": {},
+    "gridworld": {
+        "width": 128,
+        "n_tasks": 128,
+        "iterations": 400,
+        "minibatches": 8,
+        "learning_rate": 1e-3,
+        "entropy": 0.02,
+        "smoothing": 0.01,
+        "tolerance": 0.1,
+        "known_states": "visited",
+        "warm_start": True,
+        "sweeps_per_step": 4,
+        "reward_scale": 0.05,
+        "critic_scale": 0.05,
+    },
 }
+
+
+def _default_horizon(config: Config) -> int:
+    """The paper's interaction budget for the domain; its shortest, where it has several."""
+    if config.env == "gridworld":
+        return 250 if config.variation == "11x11" else 350
+    return min(_paper_domain(config).iterations) if config.preset else 100
 
 
 # --- the paper's hyper-parameters ---------------------------------------------------------------
@@ -337,15 +422,19 @@ class _PaperDomain:
     """One domain's row of a paper's hyper-parameter table; steps are env steps."""
 
     iterations: dict[int, int | dict[str, int]]  # by horizon, and by algorithm where they differ
-    steps_per_iteration: int
-    minibatch_steps: int
+    steps_per_iteration: dict[int, int] | int
+    minibatch_steps: dict[int, int] | int
     entropy: dict[int, float] | float
     final_entropy: float | None = None
+    learning_rate: float = 3e-4
+    planning: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _PAPER_COMMON: dict[str, Any] = {
     "network": "transformer",
-    "learning_rate": 3e-4,
+    "reward_scale": 1.0,
+    "critic_scale": 1.0,
+    "sweeps_per_step": 0,
     "adam_epsilon": 1e-7,
     "weight_decay": 1e-2,
     "epochs": 8,
@@ -375,11 +464,26 @@ _RLC_MDP_ITERATIONS: dict[int, int | dict[str, int]] = {
 _PAPER_V4 = {
     "bandit": _PaperDomain({100: 3_000, 500: 6_000}, 32_000, 3_200, {100: 0.001, 500: 0.01}),
     "mdp": _PaperDomain({100: 10_000, 500: 24_000}, 32_000, 3_200, 0.01),
+    "gridworld": _PaperDomain(
+        {250: 20_000, 350: 12_000},
+        32_000,
+        3_200,
+        0.04,
+        learning_rate=2e-4,
+    ),
 }
 
 _PAPER_RLC = {
     "bandit": _PaperDomain({512: 5_000}, 32_768, 4_096, 0.1, final_entropy=0.0),
     "mdp": _PaperDomain(_RLC_MDP_ITERATIONS, 32_768, 4_096, 0.1, final_entropy=0.0),
+    "gridworld": _PaperDomain(
+        {250: 20_000, 350: 20_000},
+        {250: 32_000, 350: 33_600},
+        {250: 4_000, 350: 4_200},
+        0.04,
+        learning_rate=2e-4,
+        planning={"smoothing": 0.01, "tolerance": 0.1, "known_states": "visited"},
+    ),
 }
 
 PRESETS = {"paper-v4": _PAPER_V4, "paper-rlc": _PAPER_RLC, "paper": _PAPER_RLC}
@@ -397,11 +501,6 @@ def _paper_domain(config: Config) -> _PaperDomain:
     return domains[config.env]
 
 
-def _preset_horizon(config: Config) -> int:
-    """The shortest budget that the preset's source trained at."""
-    return min(_paper_domain(config).iterations)
-
-
 def _preset_values(config: Config) -> dict[str, Any]:
     """What the preset says of a config whose horizon is set; nothing without a preset."""
     if config.preset is None:
@@ -417,19 +516,24 @@ def _preset_values(config: Config) -> dict[str, Any]:
     iterations = paper.iterations.get(horizon, config.iterations)
     if isinstance(iterations, dict):
         iterations = iterations.get(config.algo, iterations["rl3"])
-    entropy = paper.entropy
-    if isinstance(entropy, dict):
-        entropy = entropy.get(horizon, max(entropy.values()))
+    entropy = _at_horizon(paper.entropy, horizon)
     final_entropy = paper.final_entropy
     if final_entropy is None:
         final_entropy = entropy if config.entropy is None else config.entropy
     return {
         **_PAPER_COMMON,
+        **paper.planning,
         **(_PAPER_V4_PLANNING if config.preset == "paper-v4" else {}),
-        "n_tasks": max(1, paper.steps_per_iteration // horizon),
-        "minibatch_tasks": max(1, round(paper.minibatch_steps / horizon)),
+        "n_tasks": max(1, int(_at_horizon(paper.steps_per_iteration, horizon)) // horizon),
+        "minibatch_tasks": max(1, round(_at_horizon(paper.minibatch_steps, horizon) / horizon)),
         "iterations": iterations,
-        "final_learning_rate": config.learning_rate or _PAPER_COMMON["learning_rate"],
+        "learning_rate": paper.learning_rate,
+        "final_learning_rate": config.learning_rate or paper.learning_rate,
         "entropy": entropy,
         "final_entropy": final_entropy,
     }
+
+
+def _at_horizon(values: dict[int, Any] | float, horizon: int) -> float:
+    """A value that may depend on the horizon; elsewhere that of the longest one."""
+    return values.get(horizon, values[max(values)]) if isinstance(values, dict) else values

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax.agent import Agent
+from rl3jax.checks import ConfigError
 from rl3jax.envs import Environment
 from rl3jax.rollout import rollout, sample_tasks
 
@@ -83,13 +84,31 @@ def evaluate_agent(
         n_tasks: number of tasks.
         key: decides the tasks and all chance in them; consumed.
         batch_size: tasks at a time, to bound memory (default: all at once). Same scores.
+
+    Raises:
+        TableOverflowError: if the agent's object-level table could not hold a task's data.
     """
     key_tasks, key_episodes = jax.random.split(key)
     tasks = _sample_tasks(env, n_tasks, key_tasks)
     keys = jax.random.split(key_episodes, n_tasks)
     known, make_agent = (agent, None) if isinstance(agent, Agent) else (None, agent)
-    rewards, ends = _score(env, horizon, batch_size, make_agent, known, tasks, keys)
+    rewards, ends, overflowed = _score(env, horizon, batch_size, make_agent, known, tasks, keys)
+    check_overflow(int(overflowed.sum()), n_tasks)
     return Evaluation(np.asarray(rewards), np.asarray(ends))
+
+
+class TableOverflowError(ConfigError):
+    """An object-level table had too few slots for the next states of a pair."""
+
+
+def check_overflow(overflowed: int, n_tasks: int) -> None:
+    """Raises TableOverflowError if any of `n_tasks` tasks has overflowed."""
+    if overflowed:
+        raise TableOverflowError(
+            f"{overflowed} of {n_tasks} tasks had a pair of state and action with more next "
+            "states than the object-level model has slots; give more (successor_slots), or set "
+            "max_successors of the environment to what it needs"
+        )
 
 
 _sample_tasks = jax.jit(sample_tasks, static_argnums=(0, 1))
@@ -104,14 +123,15 @@ def _score(
     agent: Agent | None,
     tasks: Any,
     keys: Any,
-) -> tuple[Array, Array]:
-    """Rewards and episode ends, each `[n_tasks, T]`, of `agent` or what `make_agent` makes."""
+) -> tuple[Array, Array, Array]:
+    """Rewards and episode ends, each `[n_tasks, T]`, and whether a task's table overflowed."""
 
-    def one_task(task: Any, key: PRNGKeyArray) -> tuple[Array, Array]:
+    def one_task(task: Any, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
         player = agent if make_agent is None else make_agent(task)
         assert player is not None
         trajectory = rollout(player.for_horizon(horizon), env, task, horizon, key)
-        return trajectory.reward, trajectory.terminated | trajectory.truncated
+        ends = trajectory.terminated | trajectory.truncated
+        return trajectory.reward, ends, trajectory.overflowed.any()
 
     if batch_size is None:
         return jax.vmap(one_task)(tasks, keys)

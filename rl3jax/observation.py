@@ -12,7 +12,11 @@ Fields, in order, with their sizes (A actions, F state features):
 | `state`              | F    | the environment's features of the current state                |
 | `advantages` (RL³)   | A    | (Q(s, ·) − V(s)) / `value_scale`, V(s) = max_a Q(s, a)         |
 | `value` (RL³)        | 1    | V(s) / `value_scale`                                           |
+| `q_stderr` (option)  | A    | standard errors of Q(s, ·), / `value_scale`                    |
+| `v_stderr` (option)  | 1    | that of V(s), / `value_scale`                                  |
 | `visits` (RL³)       | A    | N(s, ·) / 10                                                   |
+| `optimistic_advantages` (option) | A | as `advantages`, of optimistic values Q⁺           |
+| `optimistic_value` (option)      | 1 | as `value`                                         |
 
 `ObservationLayout.fields` gives the indices for one configuration: bandit with 5 arms under RL³ has
 `previous_action` 0–4, `previous_reward` 5, `first_step` 6, `time` 7, `episode_time` 8, no state,
@@ -42,6 +46,8 @@ class ObservationLayout:
         task_horizon: steps that `episode_time` is a fraction of; `None` stands for `horizon`.
         value_scale: estimates are divided by it; `None` leaves estimates out (RL²).
         reward_scale: the previous reward is multiplied by it.
+        standard_errors, optimism: whether estimates with these are shown; they need a learner that
+            gives them.
     """
 
     num_actions: int
@@ -50,6 +56,8 @@ class ObservationLayout:
     task_horizon: int | None
     value_scale: float | None
     reward_scale: float = 1.0
+    standard_errors: bool = False
+    optimism: bool = False
 
     @property
     def fields(self) -> dict[str, slice]:
@@ -63,10 +71,19 @@ class ObservationLayout:
             "state": self.num_features,
         }
         if self.value_scale is not None:
-            sizes |= {"advantages": self.num_actions, "value": 1, "visits": self.num_actions}
+            sizes |= self._sizes_of_estimates()
         ends = list(itertools.accumulate(sizes.values()))
         starts = [0, *ends[:-1]]
         return {name: slice(*span) for name, *span in zip(sizes, starts, ends, strict=True)}
+
+    def _sizes_of_estimates(self) -> dict[str, int]:
+        sizes = {"advantages": self.num_actions, "value": 1}
+        if self.standard_errors:
+            sizes |= {"q_stderr": self.num_actions, "v_stderr": 1}
+        sizes |= {"visits": self.num_actions}
+        if self.optimism:
+            sizes |= {"optimistic_advantages": self.num_actions, "optimistic_value": 1}
+        return sizes
 
     @property
     def size(self) -> int:
@@ -101,10 +118,24 @@ class ObservationLayout:
             features,
         ]
         if self.value_scale is not None:
-            value = jnp.max(estimates.q)
-            parts += [
-                (estimates.q - value) / self.value_scale,
-                value[None] / self.value_scale,
-                estimates.visits / VISITS_SCALE,
-            ]
+            parts += self._encode_estimates(estimates, self.value_scale)
         return jnp.concatenate(parts)
+
+    def _encode_estimates(
+        self, estimates: Estimates, value_scale: float
+    ) -> list[Float[Array, " _"]]:
+        parts = _advantages_and_value(estimates.q / value_scale)
+        if self.standard_errors:
+            assert estimates.q_stderr is not None
+            assert estimates.v_stderr is not None
+            parts += [estimates.q_stderr / value_scale, estimates.v_stderr[None] / value_scale]
+        parts.append(estimates.visits / VISITS_SCALE)
+        if self.optimism:
+            assert estimates.q_optimistic is not None
+            parts += _advantages_and_value(estimates.q_optimistic / value_scale)
+        return parts
+
+
+def _advantages_and_value(q: Float[Array, " A"]) -> list[Float[Array, " _"]]:
+    value = jnp.max(q)
+    return [q - value, value[None]]

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import PRNGKeyArray
 
@@ -20,6 +21,7 @@ class Trajectory:
         action: `[T]` int32.
         reward: `[T]`.
         terminated, truncated: `[T]` bool, ends of object-level episodes.
+        overflowed: `[T]` bool, whether the data so far did not fit into the agent's table.
     """
 
     observation: Any
@@ -28,6 +30,7 @@ class Trajectory:
     reward: jax.Array
     terminated: jax.Array
     truncated: jax.Array
+    overflowed: jax.Array
 
 
 class _Carry(NamedTuple):
@@ -61,7 +64,13 @@ def rollout(
             env.state_index(env_state),
         )
         transition = Trajectory(
-            decision.observation, decision.logits, decision.action, reward, terminated, truncated
+            observation=decision.observation,
+            logits=decision.logits,
+            action=decision.action,
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            overflowed=jnp.asarray(agent.overflowed(agent_carry), bool),
         )
         return _Carry(key, env_state, agent_carry), transition
 

@@ -28,7 +28,7 @@ from rl3jax.checkpoint import (
 from rl3jax.checks import ConfigError
 from rl3jax.commands import fail, one_line_errors, parse
 from rl3jax.config import Config
-from rl3jax.evaluation import evaluate_agent
+from rl3jax.evaluation import check_overflow, evaluate_agent
 from rl3jax.loggers import Logger
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder
@@ -209,6 +209,8 @@ class Run:
         values = metrics.to_dict()  # waits for the device
         seconds = time.perf_counter() - started
         iteration = int(train.iteration)
+        with one_line_errors():
+            check_overflow(int(values["overflowed_tasks"]), self.trainer.n_tasks)
         _stop_unless_finite(iteration, values, train.models, self.folder)
         steps = self.trainer.config.n_tasks * self.trainer.config.horizon
         line = {

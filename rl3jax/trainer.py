@@ -56,12 +56,15 @@ class Metrics:
         mean_return: mean over the iteration's tasks, of the sampling policy before the update.
         stderr_return: its standard error over tasks.
         explained_variance: of the value targets by the critic, before the update.
+        overflowed_tasks: tasks whose data did not fit into their object-level table (0 unless an
+            environment has more next states than it says); training on these is void.
         ppo: losses and diagnostics.
     """
 
     mean_return: jax.Array
     stderr_return: jax.Array
     explained_variance: jax.Array
+    overflowed_tasks: jax.Array
     ppo: ppo.Diagnostics
 
     def to_dict(self) -> dict[str, float]:
@@ -82,6 +85,7 @@ class Trainer:
         layout: what the policy sees.
         settings: of PPO, with the actor and critic networks.
         n_tasks: meta-episodes per iteration.
+        critic_scale: rewards are multiplied by it before PPO sees them.
         config: resolved.
     """
 
@@ -90,6 +94,7 @@ class Trainer:
     layout: ObservationLayout
     settings: ppo.Settings
     n_tasks: int
+    critic_scale: float
     config: Config = dataclasses.field(compare=False)
 
     def init(self, key: PRNGKeyArray, hyperparams: Hyperparams | None = None) -> TrainState:
@@ -123,6 +128,7 @@ class Trainer:
             mean_return=jnp.mean(returns),
             stderr_return=_standard_error(returns),
             explained_variance=explained_variance,
+            overflowed_tasks=jnp.sum(trajectory.overflowed[-1]),
             ppo=diagnostics,
         )
         return dataclasses.replace(state, iteration=state.iteration + 1, models=models), metrics
@@ -164,7 +170,8 @@ class Trainer:
             trajectory.observation,
         )
         hyperparams = state.hyperparams
-        advantage = ppo.gae(trajectory.reward, value, hyperparams.discount, hyperparams.gae_lambda)
+        reward = trajectory.reward * self.critic_scale
+        advantage = ppo.gae(reward, value, hyperparams.discount, hyperparams.gae_lambda)
         batch = ppo.Batch(
             observation=trajectory.observation,
             action=trajectory.action,
@@ -197,19 +204,23 @@ def make_trainer(
     check_choice("algo", config.algo, ALGORITHMS)
     check_choice("object_level", config.object_level, OBJECT_LEVEL)
     env = env or config_env(config)
+    _check_estimates(config)
     with _as_config_errors():
         learner = learner or _make_learner(config, env)
         network = network or make_network(
             config.network, width=config.width, horizon=config.horizon
         )
 
+    shown = jax.eval_shape(lambda: learner.estimates(learner.init(), 0))
     layout = ObservationLayout(
         num_actions=env.num_actions,
         num_features=np.shape(env.state_features)[1],
         horizon=config.horizon,
         task_horizon=env.task_horizon,
-        value_scale=config.value_scale if config.algo == "rl3" else None,
+        value_scale=config.value_scale if config.algo != "rl2" else None,
         reward_scale=config.reward_scale,
+        standard_errors=shown.q_stderr is not None,
+        optimism=shown.q_optimistic is not None,
     )
     settings = ppo.Settings(
         actor=dataclasses.replace(network, num_outputs=env.num_actions),
@@ -219,10 +230,10 @@ def make_trainer(
         kl_limit=config.kl_limit,
         adam_epsilon=config.adam_epsilon,
     )
-    return Trainer(env, learner, layout, settings, config.n_tasks, config)
+    return Trainer(env, learner, layout, settings, config.n_tasks, config.critic_scale, config)
 
 
-ALGORITHMS = ("rl2", "rl3")
+ALGORITHMS = ("rl2", "rl3", "rl3-coarse")
 OBJECT_LEVEL = ("q_learning", "value_iteration")
 
 
@@ -245,11 +256,41 @@ def _as_config_errors() -> Iterator[None]:
         raise ConfigError(str(error)) from error
 
 
+def _check_estimates(config: Config) -> None:
+    for name, default in (("standard_errors", False), ("optimism", None)):
+        if getattr(config, name) == default:
+            continue
+        if config.algo == "rl2":
+            raise ConfigError(f"{name} is of value estimates, which algo rl2 has not")
+        if config.object_level != "value_iteration":
+            raise ConfigError(
+                f"{name} needs object_level value_iteration, not {config.object_level}"
+            )
+
+
 def _make_learner(config: Config, env: Environment) -> ObjectLearner:
     """The object-level RL that the config names, for the environment's tabular view."""
-    size = (env.num_states, env.num_actions)
     if config.algo == "rl2":
-        return object_level.none(*size)
+        return object_level.none(env.num_states, env.num_actions)
+    if config.algo == "rl3":
+        return _make_estimator(config, env, env.max_successors)
+    if env.state_coordinates is None:
+        raise ConfigError(
+            f"algo rl3-coarse clusters states by distance; the states of env {config.env!r} have "
+            "no coordinates (Environment.state_coordinates)"
+        )
+    successors = env.max_successors and env.max_successors * config.cluster_size
+    return object_level.abstraction(
+        _make_estimator(config, env, successors),
+        env.state_coordinates,
+        radius=config.cluster_radius,
+        size=config.cluster_size,
+    )
+
+
+def _make_estimator(config: Config, env: Environment, successors: int | None) -> ObjectLearner:
+    """The learner by itself; `successors` are the most next states that a pair can have."""
+    size = (env.num_states, env.num_actions)
     if config.object_level == "value_iteration":
         return object_level.value_iteration(
             *size,
@@ -259,6 +300,10 @@ def _make_learner(config: Config, env: Environment) -> ObjectLearner:
             tolerance=config.tolerance,
             known=config.known_states,
             warm_start=config.warm_start,
+            sweeps_per_step=config.sweeps_per_step or None,
+            slots=config.successor_slots or successors,
+            standard_errors=config.standard_errors,
+            optimism=config.optimism,
         )
     return object_level.q_learning(
         *size,

@@ -8,25 +8,38 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.checks import check_choice, check_number, check_size
+from rl3jax.checks import ConfigError, check_choice, check_number, check_size
 from rl3jax.object_level.base import Estimates, ObjectLearner
-from rl3jax.object_level.model import EstimatedModel, bellman_backup, empty_model, record, visits
-from rl3jax.object_level.planning import sweep
+from rl3jax.object_level.model import (
+    Backup,
+    EstimatedModel,
+    bellman_backup,
+    empty_model,
+    optimistic_backup,
+    record,
+    variance_backup,
+    visits,
+)
+from rl3jax.object_level.planning import sweep, sweep_with_variance
 
 KNOWN = ("all", "visited")
 
 
 @struct.dataclass
 class ValueIterationTable:
-    """What value iteration keeps of a task.
+    """What value iteration keeps of a task; `None` is for options that are off.
 
     Attributes:
         model: counts of the transitions so far.
-        q: `[S, A]`, the last plan's values, in reward units.
+        q: `[A, S]`, the last plan's values, in reward units.
+        q_variance: `[A, S]`, their variances.
+        q_optimistic: `[A, S]`, the last optimistic plan's values, in reward units.
     """
 
     model: EstimatedModel
     q: jax.Array
+    q_variance: jax.Array | None
+    q_optimistic: jax.Array | None
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,10 @@ class ValueIteration(ObjectLearner):
     tolerance: float
     known: str
     warm_start: bool
+    sweeps_per_step: int | None
+    slots: int | None
+    standard_errors: bool
+    optimism: float | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,13 +64,39 @@ class ValueIteration(ObjectLearner):
         check_size("max_sweeps", self.max_sweeps)
         check_number("tolerance", self.tolerance, 0)
         check_choice("known", self.known, KNOWN)
-        if not isinstance(self.warm_start, bool):
-            raise ValueError(f"warm_start must be True or False, not {self.warm_start!r}")
+        for name in ("warm_start", "standard_errors"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.slots is not None:
+            check_size("slots", self.slots)
+        if self.optimism is not None:
+            check_number("optimism", self.optimism)
+        if self.sweeps_per_step is not None:
+            check_size("sweeps_per_step", self.sweeps_per_step)
+            self._check_sweeps_can_go_on()
+
+    def _check_sweeps_can_go_on(self) -> None:
+        if self.discount == 1:
+            raise ConfigError("sweeps_per_step needs a discount below 1, or values never settle")
+        if self.standard_errors:
+            raise ConfigError("standard_errors are planned from 0; they exclude sweeps_per_step")
 
     def init(self) -> ValueIterationTable:
-        """No data; every value is 0."""
-        model = empty_model(self.num_states, self.num_actions, all_known=self.known == "all")
-        return ValueIterationTable(model, q=jnp.zeros((self.num_states, self.num_actions)))
+        """No data; every value is 0, and every optimistic value the optimism."""
+        model = empty_model(
+            self.num_states,
+            self.num_actions,
+            all_known=self.known == "all",
+            slots=self.slots,
+            keep_squares=self.standard_errors,
+        )
+        zeros = jnp.zeros((self.num_actions, self.num_states))
+        return ValueIterationTable(
+            model=model,
+            q=zeros,
+            q_variance=zeros if self.standard_errors else None,
+            q_optimistic=None if self.optimism is None else jnp.full_like(zeros, self.optimism),
+        )
 
     def update(
         self,
@@ -66,27 +109,71 @@ class ValueIteration(ObjectLearner):
     ) -> ValueIterationTable:
         """Records the transition and plans again."""
         model = record(table.model, s, a, r, s_next, terminated)
-        backup = bellman_backup(model, self.discount, self.smoothing)
-        q = sweep(backup, self._first_q(table, model), self.max_sweeps, self.tolerance)
-        return ValueIterationTable(model, q)
+        q, q_variance = self._plan(table, model)
+        return ValueIterationTable(model, q, q_variance, self._plan_optimistically(table, model))
 
-    def _first_q(self, table: ValueIterationTable, model: EstimatedModel) -> Float[Array, "S A"]:
-        """What the sweeps start from: 0, or the last q as long as no state has become known."""
+    def _plan(
+        self, table: ValueIterationTable, model: EstimatedModel
+    ) -> tuple[Float[Array, "A S"], Float[Array, "A S"] | None]:
+        """Values, and their variances if these are wanted."""
+        backup = bellman_backup(model, self.discount, self.smoothing)
+        if self.standard_errors:
+            variance = variance_backup(model, self.discount, self.smoothing)
+            start = jnp.zeros_like(table.q)
+            return sweep_with_variance(backup, variance, start, self.max_sweeps, self.tolerance)
+        return self._sweep(backup, self._start(table.q, table.model, model)), None
+
+    def _plan_optimistically(
+        self, table: ValueIterationTable, model: EstimatedModel
+    ) -> Float[Array, "A S"] | None:
+        if self.optimism is None:
+            return None
+        backup = optimistic_backup(model, self.discount, self.optimism)
+        assert table.q_optimistic is not None
+        return self._sweep(backup, self._start(table.q_optimistic, table.model, model))
+
+    def _sweep(self, backup: Backup, q: Float[Array, "A S"]) -> Float[Array, "A S"]:
+        if self.sweeps_per_step is not None:
+            return sweep(backup, q, self.sweeps_per_step, tolerance=None)
+        return sweep(backup, q, self.max_sweeps, self.tolerance)
+
+    def _start(
+        self, last_q: Float[Array, "A S"], last_model: EstimatedModel, model: EstimatedModel
+    ) -> Float[Array, "A S"]:
+        """What the sweeps start from: 0, or the last q (if warm: while no state becomes known)."""
+        last_q = jnp.where(model.absorbing[None, :], 0.0, last_q)
+        if self.sweeps_per_step is not None:
+            return last_q
         if not self.warm_start:
-            return jnp.zeros_like(table.q)
-        unchanged = jnp.all(model.known == table.model.known)
-        return jnp.where((unchanged & ~model.absorbing)[:, None], table.q, 0.0)
+            return jnp.zeros_like(last_q)
+        return jnp.where(jnp.all(model.known == last_model.known), last_q, 0.0)
 
     def estimates(self, table: ValueIterationTable, s: Int[ArrayLike, ""]) -> Estimates:
         """The last plan's values of state `s`, and its visit counts."""
-        return Estimates(q=table.q[s], visits=visits(table.model, s))
+        q = self._unless_overflowed(table, table.q[:, s])
+        q_stderr = v_stderr = q_optimistic = None
+        if table.q_variance is not None:
+            q_stderr = jnp.sqrt(table.q_variance[:, s])
+            v_stderr = q_stderr[q.argmax()]
+        if table.q_optimistic is not None:
+            q_optimistic = self._unless_overflowed(table, table.q_optimistic[:, s])
+        return Estimates(q, visits(table.model, s), q_stderr, v_stderr, q_optimistic)
 
     def q_table(self, table: ValueIterationTable) -> Float[Array, "S A"]:
         """The last plan's values."""
-        return table.q
+        return self._unless_overflowed(table, table.q.T)
+
+    def overflowed(self, table: ValueIterationTable) -> Bool[ArrayLike, ""]:
+        """Whether a pair had more next states than `slots`."""
+        return False if table.model.overflowed is None else table.model.overflowed
+
+    def _unless_overflowed(
+        self, table: ValueIterationTable, x: Float[Array, "*any"]
+    ) -> Float[Array, "*any"]:
+        return x if self.slots is None else jnp.where(self.overflowed(table), jnp.nan, x)
 
 
-def value_iteration(
+def value_iteration(  # noqa: PLR0913 (a learner is made of its options)
     num_states: int,
     num_actions: int,
     discount: float = 0.95,
@@ -95,6 +182,11 @@ def value_iteration(
     tolerance: float = 0.01,
     known: str = "all",
     warm_start: bool = False,
+    *,
+    sweeps_per_step: int | None = None,
+    slots: int | None = None,
+    standard_errors: bool = False,
+    optimism: float | None = None,
 ) -> ValueIteration:
     """Object-level RL by value iteration in the estimated model (RL³, Bhatia et al., algorithm 1).
 
@@ -108,7 +200,17 @@ def value_iteration(
             units.
         known: states in the model: "all", or those "visited" so far, where a state never met has
             q = 0.
-        warm_start: sweeps go on from the last q while no state becomes known; else from 0.
+        warm_start: sweeps go on from the last q while no state becomes known; else from 0 (as
+            they always do with standard errors).
+        sweeps_per_step: instead of planning to the tolerance: every update goes on from the last
+            q by this many sweeps, whatever has become known.
+        slots: next states kept of a pair of state and action, where it is less than S: a table of
+            S·A·slots in place of S·A·S. A task with more of them has overflowed: its estimates
+            are NaN from then on. `None` is a slot for every state.
+        standard_errors: also estimate the standard errors of q and of max_a q, as the paper's
+            program can.
+        optimism: also keep a second table, `q_optimistic`, in which a pair that was never tried
+            is worth this, in reward units (R-max; not in the paper).
 
     Raises:
         ValueError: if an argument is out of its range. The message is one line.
@@ -122,4 +224,8 @@ def value_iteration(
         tolerance=tolerance,
         known=known,
         warm_start=warm_start,
+        sweeps_per_step=sweeps_per_step,
+        slots=slots,
+        standard_errors=standard_errors,
+        optimism=optimism,
     )

@@ -19,8 +19,8 @@ SEEN = [(0, 0, 2.0, 1, False), (0, 0, 4.0, 1, False), (0, 0, 1.0, 0, False)]
 
 def test_counts_sums_and_masks():
     model = model_of([*SEEN, (1, 1, 9.0, 2, True)], num_states=4, all_known=False)
-    np.testing.assert_array_equal(model.counts[0, 0], [1, 2, 0, 0])
-    np.testing.assert_array_equal(model.reward_sums[0, 0], [1, 6, 0, 0])
+    np.testing.assert_array_equal(model.counts[:, 0, 0], [1, 2, 0, 0])
+    np.testing.assert_array_equal(model.reward_sums[:, 0, 0], [1, 6, 0, 0])
     np.testing.assert_array_equal(model.known, [True, True, True, False])
     np.testing.assert_array_equal(model.absorbing, [False, False, True, False])
     np.testing.assert_array_equal(visits(model, 0), [3, 0])

@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -248,6 +249,15 @@ def test_a_warm_start_begins_again_when_a_state_becomes_known():
 # --- towards the truth ----------------------------------------------------------------------------
 
 
+@partial(jax.jit, static_argnums=4)
+def model_of(s, a, r, s_next, size):
+    def step(model, transition):
+        return record(model, *transition, False), None
+
+    transitions = (s[:size], a[:size], r[:size], s_next[:size])
+    return jax.lax.scan(step, empty_model(S, A, all_known=True), transitions)[0]
+
+
 def true_values(transition_probs, mean_reward, discount, max_sweeps):
     def backup(v):
         return mean_reward + discount * transition_probs @ v
@@ -271,13 +281,7 @@ def test_with_much_data_on_every_pair_q_is_that_of_the_true_model():
     )
     errors = []
     for size in (400, n):
-        seen = s[:size], a[:size], s_next[:size]
-        model = dataclasses.replace(
-            empty_model(S, A, all_known=True),
-            counts=jnp.zeros((S, A, S)).at[seen].add(1.0),
-            reward_sums=jnp.zeros((S, A, S)).at[seen].add(r[:size]),
-        )
-        table = dataclasses.replace(learner.init(), model=model)
+        table = dataclasses.replace(learner.init(), model=model_of(s, a, r, s_next, size))
         q = learner.q_table(learner.update(table, s[0], a[0], r[0], s_next[0], False))
         errors.append(float(jnp.abs(q - expected).max()))
     assert errors[1] < 0.15
