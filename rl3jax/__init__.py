@@ -7,6 +7,7 @@ from rl3jax.agent import Agent
 from rl3jax.checkpoint import load_agent, save_agent
 from rl3jax.checks import ConfigError
 from rl3jax.config import Config, Hyperparams
+from rl3jax.drawing import render_episode
 from rl3jax.envs import Environment, TabularModel, Transition, make_env
 from rl3jax.evaluation import Evaluation, evaluate_agent
 from rl3jax.trainer import Trainer, TrainState, make_trainer
@@ -27,6 +28,7 @@ __all__ = [
     "make_env",
     "make_trainer",
     "object_level",
+    "render_episode",
     "save_agent",
 ]
 

@@ -1,0 +1,149 @@
+"""Pictures of meta-episodes: arrays from code, and GIF, PNG and MP4 files."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray, UInt8
+
+from rl3jax.checks import ConfigError, check_size
+from rl3jax.drawing import files
+from rl3jax.drawing.episode import MetaEpisode, key_moments, record_episode
+from rl3jax.drawing.pictures import (
+    DPI,
+    VIEWS,
+    film_moments,
+    film_seconds,
+    frames,
+    panels,
+    view_type,
+)
+from rl3jax.envs import Environment
+from rl3jax.evaluation import AgentOrMaker
+
+__all__ = [
+    "ENDINGS",
+    "VIEWS",
+    "MetaEpisode",
+    "check_path",
+    "film_moments",
+    "frames",
+    "key_moments",
+    "panels",
+    "record_episode",
+    "record_episodes",
+    "render_episode",
+    "save_picture",
+    "view_type",
+]
+
+PANELS_DPI = 130
+ENDINGS = {
+    ".gif": "a film",
+    ".mp4": "a film, with rl3jax[video]",
+    ".png": "key moments as panels",
+}
+"""What files can be written, by the end of their names."""
+
+
+def render_episode(
+    agents: AgentOrMaker | Mapping[str, AgentOrMaker],
+    env: Environment,
+    horizon: int,
+    key: PRNGKeyArray,
+    task: Any = None,
+    every: int = 1,
+    dpi: int = DPI,
+) -> UInt8[np.ndarray, "frames height width 3"]:
+    """A meta-episode as pictures: one before the first step, and one after each.
+
+    Args:
+        agents: an agent, a function from a task to the agent that knows it, or several of either
+            by name, drawn side by side in the same task with the same chance.
+        env: a bandit, random MDP or gridworld, or derived from one.
+        horizon: env steps of the meta-episode.
+        key: decides all chance, and the task unless that is given; consumed.
+        task: the task; `None` draws one.
+        every: draw each `every`-th step, and where an episode ends.
+        dpi: pixels per inch; a panel is about 5 (gridworld) to 9 inches wide.
+
+    Raises:
+        ConfigError: if there are no pictures of `env`, or `horizon` or `every` is no size. The
+            message is one line.
+    """
+    view_type(env)
+    check_size("horizon", horizon)
+    check_size("every", every)
+    if task is None:
+        key_task, key = jax.random.split(key)
+        task = env.sample_task(key_task)
+    named = agents if isinstance(agents, Mapping) else {"": agents}
+    episodes = record_episodes(named, env, task, horizon, key)
+    return np.stack(list(frames(episodes, film_moments(episodes, every), dpi)))
+
+
+def record_episodes(
+    agents: Mapping[str, AgentOrMaker],
+    env: Environment,
+    task: Any,
+    horizon: int,
+    key: PRNGKeyArray,
+) -> dict[str, MetaEpisode]:
+    """`record_episode` of each agent, with the same key, which is consumed."""
+    return {
+        name: record_episode(agent, env, task, horizon, jax.random.clone(key))
+        for name, agent in agents.items()
+    }
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def check_path(path: Path) -> None:
+    """Raises ConfigError unless a picture can be written to `path`, as far as is known before."""
+    if path.suffix.lower() not in ENDINGS:
+        kinds = ", ".join(f"{ending} ({kind})" for ending, kind in ENDINGS.items())
+        raise ConfigError(f"{path} must end in one of {kinds}")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder")
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent} for {path.name}")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"the folder {path.parent} cannot be written to")
+    if path.suffix.lower() == ".mp4":
+        files.video_package()
+
+
+def save_picture(
+    path: Path, episodes: Mapping[str, MetaEpisode], fps: float = 8.0, every: int = 1
+) -> None:
+    """Writes a film or key moments to `path`, by its ending, whole or not at all.
+
+    Args:
+        path: see `check_path`.
+        episodes: of one task, by the agents' names.
+        fps: steps a second; films pause where episodes end.
+        every: films show each `every`-th step, and where an episode ends.
+    """
+    data = _encode(path.suffix.lower(), episodes, fps, every)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _encode(ending: str, episodes: Mapping[str, MetaEpisode], fps: float, every: int) -> bytes:
+    if ending == ".png":
+        return files.png(panels(episodes, dpi=PANELS_DPI))
+    moments = film_moments(episodes, every)
+    seconds = film_seconds(episodes, moments, fps)
+    if ending == ".mp4":
+        return files.mp4(frames(episodes, moments), seconds, fps)
+    spread = np.linspace(0, len(moments) - 1, num=5).astype(int)
+    samples = list(frames(episodes, [moments[i] for i in spread]))
+    return files.gif(frames(episodes, moments), seconds, samples)

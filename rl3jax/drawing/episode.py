@@ -1,0 +1,243 @@
+"""A meta-episode as arrays on the host: what an agent did in one task, and what it had learnt."""
+
+from collections.abc import Container
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from typing_extensions import override
+
+from rl3jax.agent import Agent, Decision, PolicyAgent
+from rl3jax.envs import Environment
+from rl3jax.evaluation import AgentOrMaker, check_overflow
+from rl3jax.object_level import NoLearner, ObjectLearner
+from rl3jax.rollout import Trajectory, rollout
+
+
+@dataclass(frozen=True)
+class MetaEpisode:
+    """One agent's meta-episode of H steps in one task; NumPy arrays.
+
+    A moment m, from 0 to H, is when m steps have been taken. An episode's last moment is the one
+    at which it ends, so that moment 0 alone is before any step.
+
+    Attributes:
+        env, task: what was acted in.
+        learner: the agent's object-level RL; `None` if it has none.
+        state: `[M]`, the state to act in next.
+        entered: `[M]`, where the last step led: another state than that after an episode's end.
+        q: `[M, S, A]`, the object-level values; `None` without a learner.
+        action, reward: `[H]`, of each step.
+        terminated, truncated: `[H]` bool, where object-level episodes ended.
+    """
+
+    env: Environment
+    task: Any
+    learner: ObjectLearner | None
+    state: Int[np.ndarray, " M"]
+    entered: Int[np.ndarray, " M"]
+    q: Float[np.ndarray, "M S A"] | None
+    action: Int[np.ndarray, " H"]
+    reward: Float[np.ndarray, " H"]
+    terminated: Bool[np.ndarray, " H"]
+    truncated: Bool[np.ndarray, " H"]
+
+    @property
+    def horizon(self) -> int:
+        """H, steps of the meta-episode."""
+        return len(self.action)
+
+    @property
+    def ends(self) -> Int[np.ndarray, " E"]:
+        """The moments at which object-level episodes ended."""
+        return np.flatnonzero(self.terminated | self.truncated) + 1
+
+    @property
+    def first_moment(self) -> Int[np.ndarray, " M"]:
+        """Of each moment, that at which its object-level episode started."""
+        starts = np.concatenate([[0], self.ends])
+        return starts[self.episode - 1]
+
+    @property
+    def episode(self) -> Int[np.ndarray, " M"]:
+        """The object-level episode of each moment, the first being 1."""
+        return 1 + np.searchsorted(self.ends, np.arange(self.horizon + 1), side="left")
+
+    @property
+    def episode_step(self) -> Int[np.ndarray, " M"]:
+        """Steps taken in the object-level episode."""
+        return np.arange(self.horizon + 1) - self.first_moment
+
+    @property
+    def return_so_far(self) -> Float[np.ndarray, " M"]:
+        """Undiscounted return of the meta-episode."""
+        return np.concatenate([[0.0], np.cumsum(self.reward, dtype=np.float64)])
+
+    @property
+    def pauses(self) -> Int[np.ndarray, " E"]:
+        """Ends of episodes that took more than a step: moments to look at for longer."""
+        return self.ends[self.episode_step[self.ends] > 1]
+
+    def trail(self, moment: int) -> Int[np.ndarray, " L"]:
+        """The states of the object-level episode up to `moment`, its start first."""
+        first = self.first_moment[moment]
+        return np.concatenate([self.state[first : first + 1], self.entered[first + 1 : moment + 1]])
+
+    def visits(self, moment: int) -> Int[np.ndarray, "S A"]:
+        """N(s, a), how often each action was taken in each state."""
+        counts = np.zeros((self.env.num_states, self.env.num_actions), int)
+        np.add.at(counts, (self.state[:moment], self.action[:moment]), 1)
+        return counts
+
+    def visited(self, moment: int) -> Bool[np.ndarray, " S"]:
+        """The states that the agent has been in."""
+        been = np.zeros(self.env.num_states, bool)
+        been[self.state[: moment + 1]] = True
+        been[self.entered[: moment + 1]] = True
+        return been
+
+
+# --- recording ----------------------------------------------------------------------------------
+
+
+def record_episode(
+    agent: AgentOrMaker, env: Environment, task: Any, horizon: int, key: PRNGKeyArray
+) -> MetaEpisode:
+    """The meta-episode that `rollout` gives for the same arguments, with what can be drawn of it.
+
+    Args:
+        agent: an agent, or a function from a task to the agent that knows it. Values are recorded
+            of a `PolicyAgent` whose learner learns.
+        env: what `task` is of.
+        task: one task.
+        horizon: env steps; the agent is told of it.
+        key: decides all chance; consumed.
+
+    Raises:
+        TableOverflowError: if the agent's object-level table could not hold the task's data.
+    """
+    player = agent if isinstance(agent, Agent) else agent(task)
+    trajectory = jax.device_get(_record(env, player, task, horizon, key))
+    check_overflow(int(trajectory.overflowed[horizon - 1]), 1)
+    before: _Situation = trajectory.observation
+    return MetaEpisode(
+        env=env,
+        task=jax.device_get(task),
+        learner=_learner(player),
+        state=before.state,
+        entered=before.entered,
+        q=before.q,
+        action=trajectory.action[:horizon],
+        reward=trajectory.reward[:horizon],
+        terminated=trajectory.terminated[:horizon],
+        truncated=trajectory.truncated[:horizon],
+    )
+
+
+class _Situation(NamedTuple):
+    """What `MetaEpisode` says of one moment."""
+
+    state: Any
+    entered: Any
+    q: Any
+
+
+class _WatchedCarry(NamedTuple):
+    inner: Any
+    state: Int[Array, ""]
+    entered: Int[Array, ""]
+
+
+class _Watched(Agent):
+    """An agent whose decisions carry its situation where others have the observation."""
+
+    inner: Agent
+
+    @override
+    def init(self, s: Int[Array, ""]) -> _WatchedCarry:
+        return _WatchedCarry(self.inner.init(s), s, s)
+
+    @override
+    def act(self, carry: _WatchedCarry, key: PRNGKeyArray) -> tuple[Int[Array, ""], _WatchedCarry]:
+        decision, carry = self.decide(carry, key)
+        return decision.action, carry
+
+    @override
+    def decide(self, carry: _WatchedCarry, key: PRNGKeyArray) -> tuple[Decision, _WatchedCarry]:
+        learner = _learner(self.inner)
+        q = None if learner is None else learner.q_table(carry.inner.table)
+        decision, inner = self.inner.decide(carry.inner, key)
+        situation = _Situation(carry.state, carry.entered, q)
+        return Decision(decision.action, (), situation), carry._replace(inner=inner)
+
+    @override
+    def observe(
+        self,
+        carry: _WatchedCarry,
+        action: Int[Array, ""],
+        reward: Float[Array, ""],
+        s_next: Int[Array, ""],
+        terminated: Bool[Array, ""],
+        truncated: Bool[Array, ""],
+        s_now: Int[Array, ""],
+    ) -> _WatchedCarry:
+        inner = self.inner.observe(
+            carry.inner, action, reward, s_next, terminated, truncated, s_now
+        )
+        return _WatchedCarry(inner, s_now, s_next)
+
+    @override
+    def overflowed(self, carry: _WatchedCarry) -> Bool[ArrayLike, ""]:
+        return self.inner.overflowed(carry.inner)
+
+
+def _learner(agent: Agent) -> ObjectLearner | None:
+    if not isinstance(agent, PolicyAgent) or isinstance(agent.learner, NoLearner):
+        return None
+    return agent.learner
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _record(
+    env: Environment, agent: Agent, task: Any, horizon: int, key: PRNGKeyArray
+) -> Trajectory:
+    """One step more than the horizon, for the situation that the last one leads to."""
+    return rollout(_Watched(agent.for_horizon(horizon)), env, task, horizon + 1, key)
+
+
+# --- key moments --------------------------------------------------------------------------------
+
+
+def key_moments(episode: MetaEpisode, landmarks: dict[int, str], count: int) -> dict[int, str]:
+    """At most `count` moments to show of a meta-episode, in order, and what each of them is.
+
+    The last; `landmarks`; ends of episodes, at growing distances, since most is learnt early; and,
+    while there is room, the start and the middle of what is not shown yet.
+    """
+    last = episode.horizon
+    chosen = {last: "after the last step"}
+    ends = _spread_ends(episode, landmarks, count - len(chosen | landmarks))
+    for moment, name in (landmarks | ends | {0: "start"}).items():
+        if len(chosen) < count:
+            chosen.setdefault(moment, name)
+    while len(chosen) < min(count, last + 1):
+        shown = sorted(chosen)
+        gap = int(np.argmax(np.diff(shown)))
+        chosen[(shown[gap] + shown[gap + 1]) // 2] = ""
+    return dict(sorted(chosen.items()))
+
+
+def _spread_ends(episode: MetaEpisode, but: Container[int], count: int) -> dict[int, str]:
+    """At most `count` ends of episodes but some, at growing distances from the first on."""
+    ends = [int(moment) for moment in episode.ends if moment not in but]
+    if count < 1 or not ends:
+        return {}
+    places = np.unique(np.geomspace(1, len(ends), count + 1)[:-1].round().astype(int)) - 1
+    pauses, number = episode.pauses, episode.episode
+    return {
+        ends[i]: f"end of episode {number[ends[i]]}" if ends[i] in pauses else "" for i in places
+    }

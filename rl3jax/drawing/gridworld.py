@@ -1,0 +1,241 @@
+"""Gridworlds: tiles, the agent and its trail, and known states shaded by their value."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.artist import Artist
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import CenteredNorm, Normalize, to_rgb, to_rgba_array
+from matplotlib.figure import SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+from typing_extensions import override
+
+from rl3jax.drawing.episode import MetaEpisode
+from rl3jax.drawing.view import FAINT, HATCH, HEAD, INK, MARGIN, View, ink_on, number, squares
+from rl3jax.envs import Environment, Gridworld
+from rl3jax.envs.gridworld import (
+    ACTIONS,
+    FATAL,
+    GOAL,
+    NORMAL,
+    OBSTACLE,
+    START,
+    TILE_LETTERS,
+    WARNING,
+    WATER,
+)
+
+TILES = {
+    START: ("start", "#cc79a7"),
+    WATER: ("water", "#56b4e9"),
+    WARNING: ("warning", "#f0e442"),
+    FATAL: ("fatal", "#d55e00"),
+    GOAL: ("goal", "#009e73"),
+    OBSTACLE: ("obstacle", "#4d4d4d"),
+    NORMAL: ("normal", "#ffffff"),
+}
+"""Name and colour of each tile, in the legend's order."""
+VALUES = colormaps["PRGn"]
+KNOWN = "#dfe3ee"
+"""Shade of a visited tile where there are no values."""
+
+GRID = 4.9
+MOST_NUMBERED = 20
+"""Rows up to which there is room for the values' numbers."""
+SHADE = 0.37  # half the side of a tile's shade, in tiles
+LINES = "#c8c8c8"
+UNKNOWN: dict[str, Any] = {
+    "facecolor": (1, 1, 1, 0.45),
+    "edgecolor": "#b4b4b4",
+    "hatch": HATCH,
+    "linewidth": 0,
+}
+RING: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 10,
+    "markerfacecolor": "none",
+    "markeredgecolor": "black",
+    "markeredgewidth": 2,
+}
+
+
+class GridworldView(View):
+    """A map of the task."""
+
+    stacked = False
+    columns = 3
+    legend_height = 0.95
+
+    @override
+    @staticmethod
+    def panel_size(env: Environment) -> tuple[float, float]:
+        return GRID + 2 * MARGIN, GRID + HEAD + MARGIN
+
+    @override
+    @staticmethod
+    def scales(episodes: Sequence[MetaEpisode]) -> Normalize | None:
+        """The colour scale of values, about 0; `None` where nobody has values."""
+        if all(episode.q is None for episode in episodes):
+            return None
+        largest = max((_largest_value(e) for e in episodes if e.q is not None), default=0.0)
+        return CenteredNorm(halfrange=max(largest, 1.0))
+
+    @override
+    @staticmethod
+    def landmarks(episode: MetaEpisode) -> dict[int, str]:
+        tiles = episode.task.tiles.ravel()[episode.entered]
+        found = {"first at the goal": GOAL, "first fatal tile": FATAL}
+        moments = {name: np.flatnonzero(tiles == tile) for name, tile in found.items()}
+        return {int(where[0]): name for name, where in moments.items() if len(where)}
+
+    @override
+    @staticmethod
+    def legend(figure: SubFigure, width: float, scales: Normalize | None) -> None:
+        handles = [
+            Patch(facecolor=colour, edgecolor=FAINT, label=f"{TILE_LETTERS[tile]} {name}".strip())
+            for tile, (name, colour) in TILES.items()
+        ]
+        unknown = Patch(facecolor="white", edgecolor=FAINT, hatch=HATCH, label="not visited yet")
+        agent = Line2D([], [], linestyle="", label="agent, its trail", **RING)
+        is_wide = width > 8
+        figure.legend(
+            handles=[*handles, unknown, agent],
+            loc="center left",
+            bbox_to_anchor=(MARGIN / width / 2, 0.5),
+            ncols=5 if is_wide else 3,
+            fontsize=8.5 if is_wide else 7.5,
+            frameon=False,
+            columnspacing=1.2,
+            handlelength=1.4,
+        )
+        if scales is not None:
+            bar_width = min(0.32 * width, 3.0)
+            bar = figure.add_axes((1 - (bar_width + 0.3) / width, 0.5, bar_width / width, 0.16))
+            mapped = ScalarMappable(scales, VALUES)
+            figure.colorbar(mapped, cax=bar, orientation="horizontal", ticks=MaxNLocator(5))
+            bar.tick_params(labelsize=7.5, length=2)
+            bar.set_title("V(s) = max Q(s, ·)", size=8.5, pad=3)
+
+    # --- artists ---
+
+    @override
+    def make(self, scales: Normalize | None) -> list[Artist]:
+        env, self._norm = self.episode.env, scales
+        assert isinstance(env, Gridworld)
+        self._tiles = self.episode.task.tiles.ravel()
+        self._row, self._column = np.divmod(np.arange(env.num_states), env.side)
+        self._point = 72 * GRID / env.side  # of a tile, in points
+        self._is_end = np.isin(self._tiles, (GOAL, FATAL))
+        self._values = None if self.episode.q is None else self.episode.q.max(axis=-1)
+        self._is_numbered = env.side <= MOST_NUMBERED
+        self._colours = np.array([to_rgb(TILES[tile][1]) for tile in range(len(TILES))])
+        self._axes = axes = self.axes(MARGIN, MARGIN, GRID, GRID)
+        axes.set(xlim=(-0.5, env.side - 0.5), ylim=(env.side - 0.5, -0.5), xticks=[], yticks=[])
+        self._make_unknown()
+        return [*self._make_known(), *axes.spines.values(), self._make_agent()]
+
+    def _make_unknown(self) -> None:
+        """All tiles as before any step; those visited are drawn over them."""
+        side = math.isqrt(len(self._tiles))
+        self._axes.imshow(self._colours[self._tiles].reshape(side, side, 3))
+        passable = self._tiles != OBSTACLE
+        hatched = squares(self._column[passable], self._row[passable], 0.5)
+        self._axes.add_collection(PolyCollection(hatched, **UNKNOWN), autolim=False)
+        lines = np.arange(side - 1) + 0.5
+        self._axes.hlines(lines, -0.5, side - 0.5, color=LINES, linewidth=0.5)
+        self._axes.vlines(lines, -0.5, side - 0.5, color=LINES, linewidth=0.5)
+        for s, tile in enumerate(self._tiles):
+            _write_letter(self._text(s), int(tile))
+
+    def _make_known(self) -> list[Artist]:
+        self._known = PolyCollection([], edgecolor=LINES, linewidth=0.5)
+        self._shade = PolyCollection([], linewidth=0)
+        for collection in (self._known, self._shade):
+            self._axes.add_collection(collection, autolim=False)
+        (self._trail,) = self._axes.plot([], [], color=INK, linewidth=0.07 * self._point)
+        self._texts = [self._text(s) for s in range(len(self._tiles))]
+        return [self._known, self._trail, self._shade, *self._texts]
+
+    def _make_agent(self) -> Artist:
+        ring = RING | {"markersize": 0.78 * self._point, "markeredgewidth": 0.09 * self._point}
+        halo = [withStroke(linewidth=0.16 * self._point, foreground="white")]
+        (self._agent,) = self._axes.plot([], [], path_effects=halo, **ring)
+        return self._agent
+
+    def _text(self, s: int) -> Text:
+        """Room for the letter or the value of one tile."""
+        size = 0.27 * self._point
+        return self._axes.text(
+            self._column[s], self._row[s], "", size=size, ha="center", va="center_baseline"
+        )
+
+    # --- one moment ---
+
+    @override
+    def caption(self, moment: int) -> str:
+        e = self.episode
+        where = f"step {moment} of {e.horizon} · episode {e.episode[moment]}"
+        where += f", its step {e.episode_step[moment]}"
+        so_far = f"return so far {number(e.return_so_far[moment])}"
+        if moment == 0:
+            return f"{where}\n{so_far}"
+        last = ACTIONS[e.action[moment - 1]]
+        reached = {GOAL: " to the goal", FATAL: " onto a fatal tile"}
+        last += reached.get(self._tiles[e.entered[moment]], "")
+        return f"{where}\n{so_far} · {last}: {number(e.reward[moment - 1])}"
+
+    @override
+    def move(self, moment: int) -> None:
+        known = self.episode.visited(moment)
+        self._known.set_verts(squares(self._column[known], self._row[known], 0.5))
+        self._known.set_facecolor(self._colours[self._tiles[known]])
+        trail = self.episode.trail(moment)
+        self._trail.set_data(self._column[trail], self._row[trail])
+        self._agent.set_data(self._column[trail[-1:]], self._row[trail[-1:]])
+
+        shades = self._shades(moment)
+        self._shade.set_verts(squares(self._column[known], self._row[known], SHADE))
+        self._shade.set_facecolor(shades[known])
+        values = self._values[moment] if self._values is not None and self._is_numbered else None
+        for s, text in enumerate(self._texts):
+            if values is None or self._is_end[s] or not known[s]:
+                _write_letter(text, int(self._tiles[s]) if known[s] else NORMAL)
+            else:
+                _write_value(text, float(values[s]), ink_on(shades[s]))
+
+    def _shades(self, moment: int) -> Float[np.ndarray, "S 4"]:
+        """Colours of the states' values; an end of episodes has none, and keeps its own."""
+        tiles = to_rgba_array(self._colours[self._tiles])
+        if self._values is None or self._norm is None:
+            values = to_rgba_array(KNOWN)
+        else:
+            values = VALUES(self._norm(self._values[moment]))
+        return np.where(self._is_end[:, None], tiles, values)
+
+
+def _largest_value(episode: MetaEpisode) -> float:
+    """The largest absolute value that is shown at any moment."""
+    assert episode.q is not None
+    visited = episode.visited(episode.horizon)
+    values = np.abs(episode.q.max(axis=-1)[:, visited])
+    return float(np.nanmax(values, initial=0.0))
+
+
+def _write_letter(text: Text, tile: int) -> None:
+    colour = FAINT if tile == OBSTACLE else INK
+    text.set(text=TILE_LETTERS[tile].strip(), color=colour, weight="bold")
+
+
+def _write_value(text: Text, value: float, colour: str) -> None:
+    digits = 0 if abs(value) >= 9.95 else 1
+    words = number(value, digits) if np.isfinite(value) else "?"
+    text.set(text=words, color=colour, weight="normal")

@@ -1,0 +1,134 @@
+"""Whole pictures: frames of a film, or panels of key moments, as arrays."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from rl3jax.checks import ConfigError
+from rl3jax.drawing.bandit import BanditView
+from rl3jax.drawing.episode import MetaEpisode, key_moments
+from rl3jax.drawing.gridworld import GridworldView
+from rl3jax.drawing.random_mdp import RandomMdpView
+from rl3jax.drawing.view import View
+from rl3jax.envs import Bandit, Environment, Gridworld, RandomMdp
+
+VIEWS: dict[type[Environment], type[View]] = {
+    Bandit: BanditView,
+    RandomMdp: RandomMdpView,
+    Gridworld: GridworldView,
+}
+"""How each environment is drawn, and those derived from it."""
+
+T = TypeVar("T")
+Image = UInt8[np.ndarray, "height width 3"]
+DPI = 110
+PAUSE, LAST_PAUSE = 0.8, 2.5  # seconds
+
+
+def view_type(env: Environment) -> type[View]:
+    """How `env` is drawn.
+
+    Raises:
+        ConfigError: if nobody knows how.
+    """
+    for env_class, view in VIEWS.items():
+        if isinstance(env, env_class):
+            return view
+    names = ", ".join(env_class.__name__ for env_class in VIEWS)
+    raise ConfigError(
+        f"{type(env).__name__} cannot be drawn; there are pictures of {names} and of "
+        "environments derived from these"
+    )
+
+
+class Picture:
+    """Views of meta-episodes in the rows and columns of one figure, whose background is kept."""
+
+    def __init__(self, rows: Sequence[Sequence[tuple[str, MetaEpisode]]], dpi: int) -> None:
+        episodes = [episode for _, episode in chain.from_iterable(rows)]
+        view = view_type(episodes[0].env)
+        scales = view.scales(episodes)
+        panel_width, panel_height = view.panel_size(episodes[0].env)
+        columns = max(len(row) for row in rows)
+        width, height = columns * panel_width, len(rows) * panel_height
+        figure = Figure(figsize=(width, height + view.legend_height), dpi=dpi)
+        self._canvas = FigureCanvasAgg(figure)
+        parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, view.legend_height))
+        (body,), (foot,) = parts
+        cells = body.subfigures(len(rows), columns, squeeze=False)
+        self.views = [
+            view(cells[i][j], episode, name, scales)
+            for i, row in enumerate(rows)
+            for j, (name, episode) in enumerate(row)
+        ]
+        view.legend(foot, width, scales)
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(figure.bbox)
+
+    def draw(self) -> Image:
+        """What the picture shows now; sides are even, as films need them."""
+        self._canvas.restore_region(self._background)
+        for view in self.views:
+            view.draw(self._canvas.get_renderer())
+        image = np.asarray(self._canvas.buffer_rgba())[..., :3]
+        height, width, _ = image.shape
+        return image[: height // 2 * 2, : width // 2 * 2].copy()
+
+
+def frames(
+    episodes: Mapping[str, MetaEpisode], moments: Sequence[int], dpi: int = DPI
+) -> Iterator[Image]:
+    """One picture a moment, with all `episodes` beside or below each other."""
+    cells = list(episodes.items())
+    is_stacked = view_type(cells[0][1].env).stacked
+    picture = Picture([[cell] for cell in cells] if is_stacked else [cells], dpi)
+    for moment in moments:
+        for view in picture.views:
+            view.show(moment)
+        yield picture.draw()
+
+
+def film_moments(episodes: Mapping[str, MetaEpisode], every: int = 1) -> list[int]:
+    """Each `every`-th moment, the ends of episodes, and the last."""
+    some = next(iter(episodes.values()))
+    pauses = {int(m) for episode in episodes.values() for m in episode.pauses}
+    return sorted({*range(0, some.horizon + 1, every), *pauses, some.horizon})
+
+
+def film_seconds(
+    episodes: Mapping[str, MetaEpisode], moments: Sequence[int], fps: float
+) -> list[float]:
+    """How long each moment is shown: longer at the start and at the ends of episodes."""
+    pauses = {0} | {int(m) for episode in episodes.values() for m in episode.pauses}
+    seconds = [1 / fps + PAUSE * (moment in pauses) for moment in moments]
+    return [*seconds[:-1], 1 / fps + LAST_PAUSE]
+
+
+def panels(episodes: Mapping[str, MetaEpisode], dpi: int = DPI) -> Image:
+    """Key moments in one picture: two rows of a single meta-episode, or a row of each."""
+    view = view_type(next(iter(episodes.values())).env)
+    count = view.columns * (2 if len(episodes) == 1 else 1)
+    chosen = [
+        (name, episode, key_moments(episode, view.landmarks(episode), count))
+        for name, episode in episodes.items()
+    ]
+    rows = [
+        batch
+        for name, episode, moments in chosen
+        for batch in batched([(name, episode)] * len(moments), view.columns)
+    ]
+    picture = Picture(rows, dpi)
+    shown = chain.from_iterable(moments.items() for _, _, moments in chosen)
+    for panel, (moment, note) in zip(picture.views, shown, strict=True):
+        panel.show(moment, note)
+    return picture.draw()
+
+
+def batched(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """`items` in groups of `size`, of which the last may be smaller."""
+    return [items[i : i + size] for i in range(0, len(items), size)]

@@ -1,0 +1,138 @@
+"""`python -m rl3jax.render RUN --out episode.gif`: draws a meta-episode in a held-out task."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import tyro
+from jaxtyping import PRNGKeyArray
+
+from rl3jax import drawing
+from rl3jax.agent import PolicyAgent
+from rl3jax.checkpoint import load_agent
+from rl3jax.checks import ConfigError, check_number, check_size
+from rl3jax.commands import one_line_errors, parse
+from rl3jax.config import Config
+from rl3jax.envs import Environment
+from rl3jax.run_folder import RunFolder
+from rl3jax.seeding import test_key
+from rl3jax.trainer import config_env
+
+MOST_TASKS = 1_000_000
+FASTEST = 50.0
+"""Frames a second, which is as fast as viewers of GIFs go."""
+NAMES = {"rl2": "RL²", "rl3": "RL³", "rl3-coarse": "RL³-coarse"}
+
+
+@dataclass(frozen=True)
+class RenderArgs:
+    """Draw one meta-episode of a run's policy, in a held-out task that no training used.
+
+    Gridworlds are drawn as maps, random MDPs as tables of values, bandits as posteriors and pulls.
+    """
+
+    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+    """Run folder of rl3jax.train."""
+    out: Path
+    """File to write: .gif or .mp4 (a film), or .png (key moments as panels). A file that is there
+    is replaced. .mp4 needs rl3jax[video]."""
+    against: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """Another run in the same domain, drawn beside the first: same task, same chance
+    (default: none)."""
+    task: int = 0
+    """Which held-out task: the same that rl3jax.evaluate has at this place."""
+    variation: str | None = None
+    """Task distribution to draw from, for instance ood. None: the one trained on."""
+    horizon: int | None = None
+    """Interaction budget of the meta-episode, in env steps. None: the one trained with."""
+    policy: Literal["last", "best"] = "last"
+    """The last policy of the run, or the one with the best validation score."""
+    actions: Literal["greedy", "sampled"] = "greedy"
+    """Take the most probable action, or sample."""
+    fps: float = 8.0
+    """Frames a second of a film, up to 50; it pauses where episodes end."""
+    every: int = 1
+    """Env steps from frame to frame of a film; ends of episodes are always shown."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    args = parse(RenderArgs, argv, "render")
+    with one_line_errors():
+        _check_numbers(args)
+        drawing.check_path(args.out)
+        env, horizon, agents = _contenders(args)
+        task, key = held_out_task(env, args.task)
+        episodes = drawing.record_episodes(agents, env, task, horizon, key)
+        drawing.save_picture(args.out, episodes, args.fps, args.every)
+    for name, episode in episodes.items():
+        print(f"{name}: return {episode.return_so_far[-1]:.2f} in {horizon} steps")
+    print(f"written to {args.out}")
+
+
+def held_out_task(env: Environment, index: int) -> tuple[Any, PRNGKeyArray]:
+    """A held-out task and the key of its meta-episode, as `evaluate_agent` has them there."""
+    key_tasks, key_episodes = jax.random.split(test_key())
+    task = jax.jit(env.sample_task)(jax.random.split(key_tasks, index + 1)[index])
+    return task, jax.random.split(key_episodes, index + 1)[index]
+
+
+def _check_numbers(args: RenderArgs) -> None:
+    check_size("every", args.every)
+    check_number("fps", args.fps, 0, FASTEST, low_allowed=False)
+    if not 0 <= args.task < MOST_TASKS:
+        raise ConfigError(f"task must be a whole number from 0 to {MOST_TASKS - 1}")
+
+
+def _contenders(args: RenderArgs) -> tuple[Environment, int, dict[str, PolicyAgent]]:
+    """What is acted in, for how long, and who acts, by the names to show."""
+    folders = [RunFolder(path) for path in (args.run, args.against) if path is not None]
+    configs = [folder.read_config() for folder in folders]
+    first, *others = configs
+    for config in others:
+        if config.env != first.env:
+            raise ConfigError(
+                f"--against {args.against} is a run on {config.env}, {args.run} one on {first.env}"
+            )
+    changes = {"variation": args.variation, "horizon": args.horizon}
+    given: dict[str, Any] = {k: v for k, v in changes.items() if v is not None}
+    config = dataclasses.replace(first, **given)
+    env = config_env(config)
+    drawing.view_type(env)
+    agents = {
+        name: _load(folder, env, args)
+        for name, folder in zip(_names(folders, configs), folders, strict=True)
+    }
+    assert config.horizon is not None
+    return env, config.horizon, agents
+
+
+def _load(folder: RunFolder, env: Environment, args: RenderArgs) -> PolicyAgent:
+    """A run's policy, which must know as many states and actions as `env` has."""
+    agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
+    knows = (len(agent.state_features), agent.layout.num_actions)
+    if knows != (env.num_states, env.num_actions):
+        raise ConfigError(
+            f"the policy of {folder.path} is for {knows[0]} states and {knows[1]} actions, "
+            f"this task has {env.num_states} and {env.num_actions}"
+        )
+    return agent.replace(greedy=args.actions == "greedy")
+
+
+def _names(folders: Sequence[RunFolder], configs: Sequence[Config]) -> list[str]:
+    """The algorithms, or, if these are the same, the runs' folders."""
+    for names in (
+        [NAMES.get(config.algo, config.algo) for config in configs],
+        [folder.path.name for folder in folders],
+        [str(folder.path) for folder in folders],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    raise ConfigError(f"--against {folders[-1].path} is the same run")
+
+
+if __name__ == "__main__":
+    main()
