@@ -11,7 +11,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from rl3jax.checks import ConfigError, check_choice, check_number, check_size
+from rl3jax.checks import ConfigError, check_choice, check_number
 from rl3jax.envs.base import Environment, TabularModel, Transition, sample_index
 
 NORMAL, START, WATER, WARNING, FATAL, GOAL, OBSTACLE = range(7)
@@ -145,21 +145,18 @@ class Gridworld(Environment):
         for name, value in published.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        self._check_options()
         if any(getattr(self, name) != value for name, value in published.items()):
-            self._check_options()
             _check_admits_grids(self)
 
     def _check_options(self) -> None:
-        check_size("side", self.side)
-        _check_at_most("side", self.side, 127)
+        _check_whole("side", self.side, 2, 127)
         for name in ("num_obstacle_sets", "num_water_sets", "num_fatal"):
-            _check_at_most(name, getattr(self, name), self.num_states)
+            _check_whole(name, getattr(self, name), 0, self.num_states)
         longest = (self.side + 1) // 2  # fits wherever it starts, since it grows to the centre
         for name in ("obstacle_set_len", "water_set_length"):
-            check_size(name, getattr(self, name))
-            _check_at_most(name, getattr(self, name), longest)
-        check_size("min_goal_manhat", self.min_goal_manhat)
-        _check_at_most("min_goal_manhat", self.min_goal_manhat, 2 * (self.side // 2))
+            _check_whole(name, getattr(self, name), 1, longest)
+        _check_whole("min_goal_manhat", self.min_goal_manhat, 1, 2 * (self.side // 2))
         check_number("slip", self.slip, 0, 1)
         for name in _13X13:
             if name.endswith(("_reward", "_return")):
@@ -244,6 +241,7 @@ class Gridworld(Environment):
 
     # --- generation ---
 
+    @functools.partial(jax.jit, static_argnames="self")
     def sample_task(self, key: PRNGKeyArray) -> GridworldTask:
         """The first accepted grid of a series of draws. The key is consumed."""
 
@@ -310,22 +308,24 @@ class Gridworld(Environment):
         off_border[1:-1, 1:-1] = True
 
         def place(
-            carry: tuple[Array, Array], key: PRNGKeyArray
-        ) -> tuple[tuple[Array, Array], None]:
-            tiles, has_room = carry
+            _: Int[ArrayLike, ""], carry: tuple[Array, Array, Array]
+        ) -> tuple[Array, Array, Array]:
+            key, tiles, has_room = carry
+            key_rest, key_place = jax.random.split(key)
             is_plain = (tiles == NORMAL) | (tiles == OBSTACLE)
             qualifies = (
                 jnp.asarray(off_border)
                 & (tiles == NORMAL)
                 & jnp.all(_around(is_plain, False), axis=0)
             )
-            chosen = sample_index(key, qualifies.ravel().astype(float))
+            chosen = sample_index(key_place, qualifies.ravel().astype(float))
             fatal = (jnp.arange(tiles.size) == chosen).reshape(tiles.shape)
             tiles = jnp.where(jnp.any(_around(fatal, False), axis=0), WARNING, tiles)
-            return (jnp.where(fatal, FATAL, tiles), has_room & jnp.any(qualifies)), None
+            return key_rest, jnp.where(fatal, FATAL, tiles), has_room & jnp.any(qualifies)
 
-        keys = jax.random.split(key, self.num_fatal)
-        return jax.lax.scan(place, (tiles, jnp.bool_(True)), keys)[0]
+        unplaced = (key, tiles, jnp.bool_(True))
+        _, tiles, has_room = jax.lax.fori_loop(0, self.num_fatal, place, unplaced)
+        return tiles, has_room
 
     def _optimal_return(self, tiles: Int[Array, "side side"]) -> Float[Array, ""]:
         """The optimal expected undiscounted return of one episode from the start, in 100 steps.
@@ -338,7 +338,7 @@ class Gridworld(Environment):
         blocked = _around(tiles == OBSTACLE, True).reshape(4, self.num_states)
         slip = self._slip(tiles).ravel()
 
-        def step_back(_: int, v: Float[Array, " S"]) -> Float[Array, " S"]:
+        def step_back(_: Int[ArrayLike, ""], v: Float[Array, " S"]) -> Float[Array, " S"]:
             entered = reward + carries_on * v
             padded = jnp.pad(entered, self.side)
             beside = [padded[start:][: v.size] for start in self._neighbour_offsets]
@@ -390,9 +390,9 @@ def _targets(side: int) -> Int[np.ndarray, "S A"]:
 # --- options of one's own -----------------------------------------------------------------------
 
 
-def _check_at_most(name: str, value: Any, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise ConfigError(f"{name} must be a whole number from 0 to {most}, not {value!r}")
+def _check_whole(name: str, value: Any, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
 
 
 def _check_admits_grids(env: Gridworld) -> None:

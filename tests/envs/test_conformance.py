@@ -53,6 +53,14 @@ class Corridor(Environment):
 
 
 SMALL: dict[str, Any] = {"num_states": 4, "num_actions": 3, "task_horizon": 5}  # quick to compile
+SMALL_GRID: dict[str, Any] = {
+    "side": 5,
+    "num_obstacle_sets": 1,
+    "obstacle_set_len": 2,
+    "num_water_sets": 1,
+    "num_fatal": 1,
+    "min_goal_manhat": 2,
+}
 ENVS = {
     "bandit": make_env("bandit"),
     "bandit-1": make_env("bandit", num_arms=1),
@@ -61,6 +69,8 @@ ENVS = {
     "mdp-1-state": make_env("mdp", num_states=1, num_actions=1, task_horizon=1),
     "mdp-ood-dirichlet": make_env("mdp", variation="ood-dirichlet", **SMALL),
     "mdp-ood-uniform-reward": make_env("mdp", variation="ood-uniform-reward", **SMALL),
+    "gridworld-11x11": make_env("gridworld", variation="11x11"),
+    "gridworld-small": make_env("gridworld", **SMALL_GRID),
     "corridor": Corridor(),
     "corridor-limited": Corridor(task_horizon=3),
 }
@@ -337,6 +347,7 @@ def test_double_precision_is_used_when_enabled(env):
     with jax.enable_x64(True):
         task = env.sample_task(jax.random.key(12))
         steps = walk(env, task, jax.random.key(13), num_steps=3)
-    assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(task))
+    floats = [x for x in jax.tree.leaves(task) if jnp.issubdtype(x.dtype, jnp.floating)]
+    assert all(leaf.dtype == jnp.float64 for leaf in floats)
     assert steps.reward.dtype == jnp.float64
     assert steps.after.index.dtype == steps.after.time.dtype == jnp.int32

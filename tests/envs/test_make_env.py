@@ -1,6 +1,6 @@
 import pytest
 
-from rl3jax.envs import ENVIRONMENTS, Bandit, RandomMdp, env_options, make_env
+from rl3jax.envs import ENVIRONMENTS, Bandit, Gridworld, RandomMdp, env_options, make_env
 
 USER_MODULE = """
 from dataclasses import dataclass
@@ -35,24 +35,32 @@ def one_line(error):
 def test_names_make_environments():
     assert make_env("bandit") == Bandit()
     assert make_env("mdp") == RandomMdp()
+    assert make_env("gridworld") == Gridworld("13x13")
+    assert make_env("gridworld", variation="11x11") == Gridworld(variation="11x11")
     assert make_env("bandit", num_arms=7, variation="ood") == Bandit(7, "ood")
     assert make_env("mdp", variation="ood") == RandomMdp(variation="ood-dirichlet")
-    assert set(ENVIRONMENTS) == {"bandit", "mdp"}
+    assert set(ENVIRONMENTS) == {"bandit", "mdp", "gridworld"}
 
 
 def test_options_are_the_fields():
     assert env_options(Bandit) == ("num_arms",)
     assert env_options(RandomMdp) == ("num_states", "num_actions", "task_horizon")
+    assert env_options(Gridworld)[:3] == ("side", "num_obstacle_sets", "obstacle_set_len")
+    assert len(env_options(Gridworld)) == 15
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: make_env("bandti"), r"unknown env 'bandti'; did you mean 'bandit'\?.*mdp.*module"),
-        (lambda: make_env(""), "unknown env ''.*bandit, mdp"),
+        (lambda: make_env(""), "unknown env ''.*bandit, gridworld, mdp"),
         (lambda: make_env("bandit", num_arm=3), r"option 'num_arm'; did you mean 'num_arms'\?"),
         (lambda: make_env("bandit", num_states=3), "env 'bandit' has no option 'num_states'"),
         (lambda: make_env("bandit", num_arms=0), "num_arms must be .* at least 1, not 0"),
+        (lambda: make_env("gridword"), "unknown env 'gridword'; did you mean 'gridworld'"),
+        (lambda: make_env("gridworld", slips=0.1), r"option 'slips'; did you mean 'slip'\?"),
+        (lambda: make_env("gridworld", slip=2), r"slip must be .* in \[0, 1\], not 2"),
+        (lambda: make_env("gridworld", variation="11"), "unknown variation '11'; .*11x11, 13x13"),
         (lambda: make_env("bandit", variation="odd"), r"unknown variation 'odd'.*'ood'"),
     ],
 )
