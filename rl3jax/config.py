@@ -194,6 +194,9 @@ class Config:
     """Tasks of a validation score."""
     checkpoint_every: int | None = None
     """Iterations between checkpoints. None: iterations / 10."""
+    draw_every: int | None = None
+    """Iterations between pictures of a meta-episode, into the run folder's drawings/; 0: never.
+    None: 0."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -305,8 +308,8 @@ _POSITIVE = {
 }  # fmt: skip
 _NON_NEGATIVE = {
     "final_learning_rate", "entropy", "final_entropy", "weight_decay", "smoothing", "tolerance",
-    "reward_scale", "seed", "validate_every", "sweeps_per_step", "num_obstacle_sets",
-    "num_water_sets", "num_fatal",
+    "reward_scale", "seed", "validate_every", "draw_every", "sweeps_per_step",
+    "num_obstacle_sets", "num_water_sets", "num_fatal",
 }  # fmt: skip
 _UNIT = {"discount", "gae_lambda", "planning_discount", "slip"}
 _CHOICES = {"known_states": ("all", "visited")}
@@ -378,6 +381,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "value_scale": 10.0,
     "reward_scale": 1.0,
     "critic_scale": 1.0,
+    "draw_every": 0,
 }
 
 DOMAIN_DEFAULTS: dict[str, dict[str, Any]] = {

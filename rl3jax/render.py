@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax
 import tyro
-from jaxtyping import PRNGKeyArray
 
 from rl3jax import drawing
 from rl3jax.agent import PolicyAgent
@@ -24,7 +22,6 @@ from rl3jax.trainer import config_env
 MOST_TASKS = 1_000_000
 FASTEST = 50.0
 """Frames a second, which is as fast as viewers of GIFs go."""
-NAMES = {"rl2": "RL²", "rl3": "RL³", "rl3-coarse": "RL³-coarse"}
 
 
 @dataclass(frozen=True)
@@ -65,19 +62,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check_numbers(args)
         drawing.check_path(args.out)
         env, horizon, agents = _contenders(args)
-        task, key = held_out_task(env, args.task)
+        task, key = drawing.evaluation_task(env, test_key(), args.task)
         episodes = drawing.record_episodes(agents, env, task, horizon, key)
         drawing.save_picture(args.out, episodes, args.fps, args.every)
     for name, episode in episodes.items():
         print(f"{name}: return {episode.return_so_far[-1]:.2f} in {horizon} steps")
     print(f"written to {args.out}")
-
-
-def held_out_task(env: Environment, index: int) -> tuple[Any, PRNGKeyArray]:
-    """A held-out task and the key of its meta-episode, as `evaluate_agent` has them there."""
-    key_tasks, key_episodes = jax.random.split(test_key())
-    task = jax.jit(env.sample_task)(jax.random.split(key_tasks, index + 1)[index])
-    return task, jax.random.split(key_episodes, index + 1)[index]
 
 
 def _check_numbers(args: RenderArgs) -> None:
@@ -125,7 +115,7 @@ def _load(folder: RunFolder, env: Environment, args: RenderArgs) -> PolicyAgent:
 def _names(folders: Sequence[RunFolder], configs: Sequence[Config]) -> list[str]:
     """The algorithms, or, if these are the same, the runs' folders."""
     for names in (
-        [NAMES.get(config.algo, config.algo) for config in configs],
+        [drawing.algorithm_name(config.algo) for config in configs],
         [folder.path.name for folder in folders],
         [str(folder.path) for folder in folders],
     ):

@@ -7,6 +7,7 @@ checkpoints/      the last two
 agent/            the last policy, what `load_agent` reads
 best_agent/       the one with the best validation score
 curve.png         returns over env steps
+drawings/         what training drew of its policies, by iteration
 evaluations/      what `rl3jax.evaluate` wrote
 """
 
@@ -53,6 +54,11 @@ class RunFolder:
     def curve(self) -> Path:
         """The learning curve's picture."""
         return self.path / "curve.png"
+
+    @property
+    def drawings(self) -> Path:
+        """Folder of pictures of meta-episodes."""
+        return self.path / "drawings"
 
     @property
     def evaluations(self) -> Path:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import tyro
 from flax import struct
 
-from rl3jax import __version__, loggers, plots, run_folder
+from rl3jax import __version__, drawing, loggers, plots, run_folder
 from rl3jax.checkpoint import (
     CheckpointError,
     load_agent,
@@ -86,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _start(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
     """A new run, with a checkpoint of its first state."""
     trainer = make_trainer(args.config)
+    if trainer.config.draw_every:
+        drawing.view_type(trainer.env)
     state = _initial_state(trainer)
     if args.init_from is not None:
         state = _with_policy_of(state, args.init_from, trainer)
@@ -189,6 +191,8 @@ class Run:
                 if self._due(iteration, config.validate_every):
                     state, line = self._validate(state, line)
                 self._record(line, progress)
+                if self._due(iteration, config.draw_every):
+                    self._draw(state, iteration)
                 if self._due(iteration, config.checkpoint_every) or stop():
                     _save(self.trainer, self.folder, state)
         self._finish(iteration)
@@ -239,6 +243,16 @@ class Run:
                 state, best_params=best, best_return=jnp.asarray(score.mean)
             )
         return state, line
+
+    def _draw(self, state: RunState, iteration: int) -> None:
+        """A picture of the greedy policy in the first validation task."""
+        trainer = self.trainer
+        task, key = drawing.evaluation_task(trainer.env, validation_key(), index=0)
+        name = f"{drawing.algorithm_name(trainer.config.algo)}, iteration {iteration}"
+        agents = {name: trainer.agent(state.train, greedy=True)}
+        episodes = drawing.record_episodes(agents, trainer.env, task, trainer.config.horizon, key)
+        self.folder.drawings.mkdir(exist_ok=True)
+        drawing.save_picture(self.folder.drawings / f"{iteration:08d}.png", episodes)
 
     def _record(self, line: dict[str, Any], progress: Progress) -> None:
         self.folder.append_metrics(line)

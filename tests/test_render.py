@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rl3jax import Config, evaluate_agent, load_agent, make_trainer, render, run_folder, save_agent
-from rl3jax.drawing import files, record_episode
-from rl3jax.render import RenderArgs, held_out_task
+from rl3jax import (
+    Config,
+    evaluate_agent,
+    load_agent,
+    make_trainer,
+    render,
+    run_folder,
+    save_agent,
+    train,
+)
+from rl3jax.drawing import evaluation_task, files, record_episode
+from rl3jax.render import RenderArgs
 from rl3jax.seeding import test_key as held_out_key
 from rl3jax.trainer import config_env
 
@@ -35,15 +44,35 @@ def runs(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def strange(tmp_path, monkeypatch):
+    """The name of an environment that there are no pictures of."""
+    (tmp_path / "strange_envs.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from rl3jax.envs import Bandit, Environment\n"
+        "@dataclass(frozen=True)\n"
+        "class Strange(Environment):\n"
+        "    num_states = 1\n"
+        "    num_actions = 3\n"
+        "    task_horizon = 1\n"
+        "    sample_task = Bandit.sample_task\n"
+        "    start_index = Bandit.start_index\n"
+        "    transition = Bandit.transition\n"
+        "    tabular = Bandit.tabular\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return "strange_envs:Strange"
+
+
 def run(arguments, command=render):
     command.main([str(argument) for argument in arguments])
 
 
-def refused(capsys, arguments):
+def refused(capsys, arguments, command=render):
     """The error of a refusal with exit code 2: one line (tyro's box counts as one)."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
-        run(arguments)
+        run(arguments, command)
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
@@ -117,7 +146,7 @@ def test_the_held_out_tasks_are_those_of_evaluate(runs, index):
     folder = run_folder.RunFolder(runs / "mdp")
     env, agent = config_env(folder.read_config()), load_agent(folder.agent)
     scores = evaluate_agent(agent, env, 6, 8, held_out_key())
-    task, key = held_out_task(env, index)
+    task, key = evaluation_task(env, held_out_key(), index)
     episode = record_episode(agent, env, task, 6, key)
     np.testing.assert_allclose(episode.reward, scores.rewards[index], rtol=1e-5)
 
@@ -130,6 +159,25 @@ def test_help_explains_every_flag(capsys):
     for field in RenderArgs.__dataclass_fields__.keys() - {"run"}:
         assert f"--{field.replace('_', '-')} " in text
     assert text.count("(default:") >= len(RenderArgs.__dataclass_fields__) - 2
+
+
+# --- while training -----------------------------------------------------------------------------
+
+TINY = "--n-tasks 4 --horizon 5 --epochs 1 --width 4 --validate-every 0 --iterations 3"
+
+
+def test_training_draws_every_so_many_iterations(tmp_path):
+    run([*TINY.split(), "--draw-every", "2", "--out", tmp_path / "run"], train)
+    pictures = sorted((tmp_path / "run" / "drawings").iterdir())
+    assert [path.name for path in pictures] == ["00000002.png", "00000003.png"]
+    with Image.open(pictures[0]) as picture:
+        assert min(picture.size) > 600
+
+
+def test_training_does_not_start_if_it_cannot_draw(strange, tmp_path, capsys):
+    arguments = [*TINY.split(), "--env", strange, "--draw-every", "2", "--out", tmp_path / "run"]
+    assert "Strange cannot be drawn" in refused(capsys, arguments, train)
+    assert not (tmp_path / "run").exists()
 
 
 # --- bad input ----------------------------------------------------------------------------------
@@ -175,24 +223,10 @@ def test_a_policy_of_another_size_is_refused(runs, tmp_path, capsys):
     assert "is for 121 states and 5 actions, this task has 169 and 5" in error
 
 
-def test_an_environment_without_pictures_is_refused(runs, tmp_path, capsys, monkeypatch):
-    (tmp_path / "strange_envs.py").write_text(
-        "from dataclasses import dataclass\n"
-        "from rl3jax import Environment\n"
-        "@dataclass(frozen=True)\n"
-        "class Strange(Environment):\n"
-        "    num_states = 1\n"
-        "    num_actions = 3\n"
-        "    task_horizon = 1\n"
-        "    def sample_task(self, key): ...\n"
-        "    def start_index(self, key, task): ...\n"
-        "    def transition(self, key, s, action, task): ...\n"
-        "    def tabular(self, task): ...\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
+def test_an_environment_without_pictures_is_refused(runs, strange, tmp_path, capsys):
     subprocess.run(["cp", "-r", runs / "bandit", tmp_path / "a"], check=True)
     config = json.loads((tmp_path / "a" / "config.json").read_text())
-    config |= {"env": "strange_envs:Strange", "num_arms": None}
+    config |= {"env": strange, "num_arms": None}
     (tmp_path / "a" / "config.json").write_text(json.dumps(config))
     error = refused(capsys, [tmp_path / "a", "--out", tmp_path / "a.gif"])
     assert "Strange cannot be drawn; there are pictures of Bandit, RandomMdp, Gridworld" in error

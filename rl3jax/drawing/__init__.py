@@ -11,7 +11,13 @@ from jaxtyping import PRNGKeyArray, UInt8
 
 from rl3jax.checks import ConfigError, check_size
 from rl3jax.drawing import files
-from rl3jax.drawing.episode import MetaEpisode, key_moments, record_episode
+from rl3jax.drawing.episode import (
+    MetaEpisode,
+    evaluation_task,
+    key_moments,
+    record_episode,
+    sample_task,
+)
 from rl3jax.drawing.pictures import (
     DPI,
     VIEWS,
@@ -28,7 +34,9 @@ __all__ = [
     "ENDINGS",
     "VIEWS",
     "MetaEpisode",
+    "algorithm_name",
     "check_path",
+    "evaluation_task",
     "film_moments",
     "frames",
     "key_moments",
@@ -79,7 +87,7 @@ def render_episode(
     check_size("every", every)
     if task is None:
         key_task, key = jax.random.split(key)
-        task = env.sample_task(key_task)
+        task = sample_task(env, key_task)
     named = agents if isinstance(agents, Mapping) else {"": agents}
     episodes = record_episodes(named, env, task, horizon, key)
     return np.stack(list(frames(episodes, film_moments(episodes, every), dpi)))
@@ -97,6 +105,11 @@ def record_episodes(
         name: record_episode(agent, env, task, horizon, jax.random.clone(key))
         for name, agent in agents.items()
     }
+
+
+def algorithm_name(algo: str) -> str:
+    """What pictures call an algorithm of the config."""
+    return algo.replace("rl2", "RL²").replace("rl3", "RL³")
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -138,6 +138,22 @@ def record_episode(
     )
 
 
+def evaluation_task(env: Environment, key: PRNGKeyArray, index: int) -> tuple[Any, PRNGKeyArray]:
+    """The task that `evaluate_agent` draws from `key` at a place, and its meta-episode's key.
+
+    The key is consumed. Memory grows with `index`.
+    """
+    key_tasks, key_episodes = jax.random.split(key)
+    task = sample_task(env, jax.random.split(key_tasks, index + 1)[index])
+    return task, jax.random.split(key_episodes, index + 1)[index]
+
+
+@partial(jax.jit, static_argnums=0)
+def sample_task(env: Environment, key: PRNGKeyArray) -> Any:
+    """A task of `env`, by a program that is compiled once. The key is consumed."""
+    return env.sample_task(key)
+
+
 class _Situation(NamedTuple):
     """What `MetaEpisode` says of one moment."""
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from rl3jax.checks import ConfigError
 
-EXACT, OTHERS = 128, 128
-"""Colours of a GIF: the most frequent as they are, and means of the others."""
+EXACT, MEANT, OTHERS = 128, 1024, 128
+"""Colours of a GIF: the most frequent as they are, and means of those that come next."""
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
@@ -62,8 +62,8 @@ class _Palette:
         colours, counts = np.unique(_packed(pixels), return_counts=True)
         frequent = colours[np.argsort(-counts, kind="stable")]
         self._colours = _unpacked(frequent[:EXACT])
-        if len(frequent) > EXACT:
-            others = Image.fromarray(_unpacked(frequent[EXACT:])[None])
+        if len(frequent) > EXACT:  # the rarest are edges of letters, and much like others
+            others = Image.fromarray(_unpacked(frequent[EXACT : EXACT + MEANT])[None])
             means = others.quantize(OTHERS).getpalette()
             self._colours = np.concatenate(
                 [self._colours, np.array(means, np.uint8).reshape(-1, 3)[:OTHERS]]

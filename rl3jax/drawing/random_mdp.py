@@ -23,7 +23,7 @@ from rl3jax.envs import Environment
 from rl3jax.object_level import ObjectLearner
 
 VALUES, DIFFERENCES, COUNTS = (colormaps[name] for name in ("cividis", "PuOr", "Greys"))
-CURRENT = "#d55e00"
+CURRENT = "#e0218a"
 DEFAULT_DISCOUNT = 0.95  # of value iteration
 LEFT, GAP, RIGHT = 0.6, 0.3, 0.25  # of the maps, in inches
 UNTRIED: dict[str, Any] = {
