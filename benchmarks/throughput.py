@@ -80,7 +80,7 @@ class Row:
 
 def prepare(options: dict[str, Any]) -> Row:
     """Compiles an iteration and runs it once."""
-    trainer = make_trainer(Config(horizon=100, **options))
+    trainer = make_trainer(Config(**options))
     state = trainer.init(jax.random.key(0))
     started = time.perf_counter()
     update = jax.jit(trainer.update).lower(state).compile()

@@ -52,7 +52,8 @@ class Config:
     network: str | None = None
     """markov, gru or transformer. None: markov; paper presets: transformer."""
     width: int | None = None
-    """Units: layer width (markov), GRU units, or the transformer's d. None: 64, 256, 64."""
+    """Units: layer width (markov), GRU units, or the transformer's d. None: 64 (gridworld 128),
+    256, 64."""
     object_level: str = "value_iteration"
     """Object-level RL of rl3: value_iteration or q_learning."""
     preset: str | None = None
@@ -136,7 +137,10 @@ class Config:
 
     # --- observation ----------------------------------------------------------------------------
     value_scale: float | None = None
-    """Value estimates are shown divided by this, in reward units. None: bandit 1, else 10."""
+    """Value estimates are shown divided by this, in reward units. None: bandit 1, mdp 10,
+    gridworld 0.3; paper 10."""
+    squash_values: bool | None = None
+    """Show an estimate x (so divided) as sign(x) ln(1 + |x|). None: gridworld True, else False."""
     reward_scale: float | None = None
     """The previous reward is shown multiplied by this. None: 1; gridworld 0.05."""
     critic_scale: float | None = None
@@ -245,8 +249,10 @@ class Config:
     def _fill_derived(self) -> "Config":
         """Fields whose default follows from other fields."""
         iterations = self.iterations or 1
+        is_wide = self.env == "gridworld" and self.network == "markov"
         return self._fill(
             {
+                "width": 128 if is_wide else None,
                 "validate_every": max(1, iterations // 10),
                 "checkpoint_every": max(1, iterations // 10),
             }
@@ -379,6 +385,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "sweeps_per_step": 0,
     "initial_value": 0.0,
     "value_scale": 10.0,
+    "squash_values": False,
     "reward_scale": 1.0,
     "critic_scale": 1.0,
     "draw_every": 0,
@@ -394,17 +401,19 @@ DOMAIN_DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "mdp": {},
     "gridworld": {
-        "width": 128,
         "n_tasks": 128,
-        "iterations": 400,
+        "iterations": 1100,
         "minibatches": 8,
         "learning_rate": 1e-3,
-        "entropy": 0.02,
-        "smoothing": 0.01,
+        "entropy": 0.03,
+        "planning_discount": 0.97,
+        "smoothing": 0.0,
         "tolerance": 0.1,
         "known_states": "visited",
         "warm_start": True,
         "sweeps_per_step": 4,
+        "value_scale": 0.3,
+        "squash_values": True,
         "reward_scale": 0.05,
         "critic_scale": 0.05,
     },
@@ -431,7 +440,7 @@ class _PaperDomain:
     entropy: dict[int, float] | float
     final_entropy: float | None = None
     learning_rate: float = 3e-4
-    planning: dict[str, Any] = dataclasses.field(default_factory=dict)
+    estimates: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 _PAPER_COMMON: dict[str, Any] = {
@@ -439,6 +448,7 @@ _PAPER_COMMON: dict[str, Any] = {
     "reward_scale": 1.0,
     "critic_scale": 1.0,
     "sweeps_per_step": 0,
+    "squash_values": False,
     "adam_epsilon": 1e-7,
     "weight_decay": 1e-2,
     "epochs": 8,
@@ -474,6 +484,7 @@ _PAPER_V4 = {
         3_200,
         0.04,
         learning_rate=2e-4,
+        estimates={"warm_start": True, "value_scale": 10.0},
     ),
 }
 
@@ -486,7 +497,14 @@ _PAPER_RLC = {
         {250: 4_000, 350: 4_200},
         0.04,
         learning_rate=2e-4,
-        planning={"smoothing": 0.01, "tolerance": 0.1, "known_states": "visited"},
+        estimates={
+            "planning_discount": 0.95,
+            "smoothing": 0.01,
+            "tolerance": 0.1,
+            "known_states": "visited",
+            "warm_start": True,
+            "value_scale": 10.0,
+        },
     ),
 }
 
@@ -526,7 +544,7 @@ def _preset_values(config: Config) -> dict[str, Any]:
         final_entropy = entropy if config.entropy is None else config.entropy
     return {
         **_PAPER_COMMON,
-        **paper.planning,
+        **paper.estimates,
         **(_PAPER_V4_PLANNING if config.preset == "paper-v4" else {}),
         "n_tasks": max(1, int(_at_horizon(paper.steps_per_iteration, horizon)) // horizon),
         "minibatch_tasks": max(1, round(_at_horizon(paper.minibatch_steps, horizon) / horizon)),

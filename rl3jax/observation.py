@@ -18,6 +18,8 @@ Fields, in order, with their sizes (A actions, F state features):
 | `optimistic_advantages` (option) | A | as `advantages`, of optimistic values Q⁺           |
 | `optimistic_value` (option)      | 1 | as `value`                                         |
 
+Under the option `squash`, every estimate x / `value_scale` is shown as sign(x) · ln(1 + |x|).
+
 `ObservationLayout.fields` gives the indices for one configuration: bandit with 5 arms under RL³ has
 `previous_action` 0–4, `previous_reward` 5, `first_step` 6, `time` 7, `episode_time` 8, no state,
 `advantages` 9–13, `value` 14 and `visits` 15–19.
@@ -46,6 +48,8 @@ class ObservationLayout:
         task_horizon: steps that `episode_time` is a fraction of; `None` stands for `horizon`.
         value_scale: estimates are divided by it; `None` leaves estimates out (RL²).
         reward_scale: the previous reward is multiplied by it.
+        squash: show x = estimate / `value_scale` as sign(x) · ln(1 + |x|) (symlog, Hafner et al.
+            2023): small differences stay visible beside large values.
         standard_errors, optimism: whether estimates with these are shown; they need a learner that
             gives them.
     """
@@ -56,6 +60,7 @@ class ObservationLayout:
     task_horizon: int | None
     value_scale: float | None
     reward_scale: float = 1.0
+    squash: bool = False
     standard_errors: bool = False
     optimism: bool = False
 
@@ -118,24 +123,27 @@ class ObservationLayout:
             features,
         ]
         if self.value_scale is not None:
-            parts += self._encode_estimates(estimates, self.value_scale)
+            parts += self._encode_estimates(estimates)
         return jnp.concatenate(parts)
 
-    def _encode_estimates(
-        self, estimates: Estimates, value_scale: float
-    ) -> list[Float[Array, " _"]]:
-        parts = _advantages_and_value(estimates.q / value_scale)
+    def _encode_estimates(self, estimates: Estimates) -> list[Float[Array, " _"]]:
+        parts = self._advantages_and_value(estimates.q)
         if self.standard_errors:
             assert estimates.q_stderr is not None
             assert estimates.v_stderr is not None
-            parts += [estimates.q_stderr / value_scale, estimates.v_stderr[None] / value_scale]
+            parts += [self._shown(estimates.q_stderr), self._shown(estimates.v_stderr)[None]]
         parts.append(estimates.visits / VISITS_SCALE)
         if self.optimism:
             assert estimates.q_optimistic is not None
-            parts += _advantages_and_value(estimates.q_optimistic / value_scale)
+            parts += self._advantages_and_value(estimates.q_optimistic)
         return parts
 
+    def _advantages_and_value(self, q: Float[Array, " A"]) -> list[Float[Array, " _"]]:
+        value = jnp.max(q)
+        return [self._shown(q - value), self._shown(value)[None]]
 
-def _advantages_and_value(q: Float[Array, " A"]) -> list[Float[Array, " _"]]:
-    value = jnp.max(q)
-    return [q - value, value[None]]
+    def _shown(self, x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+        """A value, or a difference of values, in the policy's units."""
+        assert self.value_scale is not None
+        x = x / self.value_scale
+        return jnp.sign(x) * jnp.log1p(jnp.abs(x)) if self.squash else x

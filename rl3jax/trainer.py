@@ -219,6 +219,7 @@ def make_trainer(
         task_horizon=env.task_horizon,
         value_scale=config.value_scale if config.algo != "rl2" else None,
         reward_scale=config.reward_scale,
+        squash=config.squash_values,
         standard_errors=shown.q_stderr is not None,
         optimism=shown.q_optimistic is not None,
     )
