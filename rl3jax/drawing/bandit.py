@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from scipy.stats import beta
+from scipy.special import betaincinv
 from typing_extensions import override
 
 from rl3jax.drawing.episode import MetaEpisode
@@ -141,7 +141,7 @@ def posterior(
     """Mean, lower and upper end of the credible interval under a uniform prior, Beta(1, 1)."""
     a, b = 1 + wins, 1 + pulls - wins
     tail = (1 - CREDIBLE) / 2
-    return a / (a + b), beta.ppf(tail, a, b), beta.ppf(1 - tail, a, b)
+    return a / (a + b), betaincinv(a, b, tail), betaincinv(a, b, 1 - tail)
 
 
 def _tidy(axes: Axes) -> None:
