@@ -402,7 +402,7 @@ DOMAIN_DEFAULTS: dict[str, dict[str, Any]] = {
     "mdp": {},
     "gridworld": {
         "n_tasks": 128,
-        "iterations": 1100,
+        "iterations": 800,
         "minibatches": 8,
         "learning_rate": 1e-3,
         "entropy": 0.03,
