@@ -37,8 +37,7 @@ class RenderArgs:
     """File to write: .gif or .mp4 (a film), or .png (key moments as panels). A file that is there
     is replaced. .mp4 needs rl3jax[video]."""
     against: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Another run in the same domain, drawn beside the first: same task, same chance
-    (default: none)."""
+    """Another run in the same domain to draw beside it: same task, same chance. None: just one."""
     task: int = 0
     """Which held-out task: the same that rl3jax.evaluate has at this place."""
     variation: str | None = None
