@@ -121,8 +121,8 @@ class Config:
     successor_slots: int | None = None
     """Next states that the model can hold of a state and action. None: what the environment
     needs."""
-    standard_errors: bool = False
-    """Also estimate and show standard errors of the values."""
+    standard_errors: bool | None = None
+    """Also estimate and show standard errors of the values. None: False."""
     optimism: float | None = None
     """Also plan and show optimistic values, in which a state and action never tried are worth
     this, in reward units. None: off."""
@@ -383,6 +383,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "known_states": "all",
     "warm_start": False,
     "sweeps_per_step": 0,
+    "standard_errors": False,
     "initial_value": 0.0,
     "value_scale": 10.0,
     "squash_values": False,

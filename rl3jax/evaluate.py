@@ -17,7 +17,7 @@ from rl3jax.checkpoint import load_agent, write_text
 from rl3jax.checks import ConfigError
 from rl3jax.commands import one_line_errors, parse
 from rl3jax.config import Config
-from rl3jax.evaluation import AgentOrMaker, Evaluation, evaluate_agent
+from rl3jax.evaluation import AgentOrMaker, Evaluation, check_fits, evaluate_agent
 from rl3jax.run_folder import RunFolder, provenance
 from rl3jax.seeding import test_key
 from rl3jax.trainer import config_env
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = _with_changes(folder.read_config(), args)
         agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
         env = config_env(config)
+        check_fits(agent, env)
     horizon = config.horizon
     contenders: dict[str, AgentOrMaker] = {
         f"{config.algo}, greedy": agent.replace(greedy=True),
@@ -59,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "random": UniformAgent(env.num_actions),
         "optimal": OptimalPolicy(env, horizon),
     }
-    results = {
-        name: evaluate_agent(contender, env, horizon, args.n_tasks, test_key(), args.batch_size)
-        for name, contender in contenders.items()
-    }
+    with one_line_errors():
+        results = {
+            name: evaluate_agent(contender, env, horizon, args.n_tasks, test_key(), args.batch_size)
+            for name, contender in contenders.items()
+        }
     distribution = config.variation or getattr(env, "variation", "own")
     title = f"{config.env} ({distribution} tasks), H = {horizon}"
     _print_table(results, f"{title}, {args.n_tasks} held-out tasks")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from rl3jax.agent import Agent
+from rl3jax.agent import Agent, PolicyAgent
 from rl3jax.checks import ConfigError
 from rl3jax.envs import Environment
 from rl3jax.rollout import rollout, sample_tasks
@@ -86,8 +86,11 @@ def evaluate_agent(
         batch_size: tasks at a time, to bound memory (default: all at once). Same scores.
 
     Raises:
+        ConfigError: if the agent is for other numbers of states or actions than `env` has.
         TableOverflowError: if the agent's object-level table could not hold a task's data.
     """
+    if isinstance(agent, PolicyAgent):
+        check_fits(agent, env)
     key_tasks, key_episodes = jax.random.split(key)
     tasks = _sample_tasks(env, n_tasks, key_tasks)
     keys = jax.random.split(key_episodes, n_tasks)
@@ -95,6 +98,16 @@ def evaluate_agent(
     rewards, ends, overflowed = _score(env, horizon, batch_size, make_agent, known, tasks, keys)
     check_overflow(int(overflowed.sum()), n_tasks)
     return Evaluation(np.asarray(rewards), np.asarray(ends))
+
+
+def check_fits(agent: PolicyAgent, env: Environment) -> None:
+    """Raises ConfigError unless the policy knows as many states and actions as `env` has."""
+    knows = (len(agent.state_features), agent.layout.num_actions)
+    if knows != (env.num_states, env.num_actions):
+        raise ConfigError(
+            f"the policy is for {knows[0]} states and {knows[1]} actions, this environment has "
+            f"{env.num_states} and {env.num_actions}"
+        )
 
 
 class TableOverflowError(ConfigError):

@@ -15,6 +15,7 @@ from rl3jax.checks import ConfigError, check_number, check_size
 from rl3jax.commands import one_line_errors, parse
 from rl3jax.config import Config
 from rl3jax.envs import Environment
+from rl3jax.evaluation import check_fits
 from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import test_key
 from rl3jax.trainer import config_env
@@ -102,12 +103,7 @@ def _contenders(args: RenderArgs) -> tuple[Environment, int, dict[str, PolicyAge
 def _load(folder: RunFolder, env: Environment, args: RenderArgs) -> PolicyAgent:
     """A run's policy, which must know as many states and actions as `env` has."""
     agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
-    knows = (len(agent.state_features), agent.layout.num_actions)
-    if knows != (env.num_states, env.num_actions):
-        raise ConfigError(
-            f"the policy of {folder.path} is for {knows[0]} states and {knows[1]} actions, "
-            f"this task has {env.num_states} and {env.num_actions}"
-        )
+    check_fits(agent, env)
     return agent.replace(greedy=args.actions == "greedy")
 
 

@@ -5,18 +5,18 @@ import math
 import pytest
 
 from rl3jax.checks import ConfigError
-from rl3jax.config import DOMAIN_DEFAULTS, Config, Hyperparams
+from rl3jax.config import DOMAIN_DEFAULTS, ENV_OPTIONS, Config, Hyperparams
 
 
 def test_resolve_leaves_no_shared_field_open():
     open_by_design = {
         "variation", "width", "preset", "minibatch_tasks", "max_sweeps", "step_size", "out",
-        "num_arms", "num_states", "num_actions", "task_horizon",
+        "successor_slots", "optimism", *ENV_OPTIONS,
     }  # fmt: skip
     for env in [*DOMAIN_DEFAULTS, "module:Class"]:
         config = Config(env=env).resolve()
         missing = {name for name, value in vars(config).items() if value is None}
-        assert missing == open_by_design
+        assert missing | {"width"} == open_by_design
 
 
 def test_resolve_is_idempotent_and_keeps_what_was_given():
@@ -76,6 +76,46 @@ def test_presets_have_the_papers_values(
     assert config.known_states == ("visited" if preset == "paper-v4" else "all")
 
 
+@pytest.mark.parametrize(
+    ("preset", "variation", "horizon", "n_tasks", "per_minibatch", "iterations"),
+    [
+        ("paper-v4", "11x11", 250, 128, 13, 20_000),
+        ("paper-v4", "13x13-watery", 350, 91, 9, 12_000),
+        ("paper-rlc", "11x11", 250, 128, 16, 20_000),
+        ("paper-rlc", None, 350, 96, 12, 20_000),
+    ],
+)
+def test_gridworld_presets_have_the_papers_values(
+    preset, variation, horizon, n_tasks, per_minibatch, iterations
+):
+    config = Config(env="gridworld", preset=preset, variation=variation).resolve()
+    assert config.horizon == horizon
+    assert (config.n_tasks, config.tasks_per_minibatch) == (n_tasks, per_minibatch)
+    assert config.iterations == iterations
+    assert (config.learning_rate, config.final_learning_rate) == (2e-4, 2e-4)
+    assert (config.entropy, config.final_entropy) == (0.04, 0.04)
+    assert (config.network, config.width) == ("transformer", None)
+    assert (config.known_states, config.warm_start, config.sweeps_per_step) == ("visited", True, 0)
+    assert (config.value_scale, config.reward_scale, config.critic_scale) == (10.0, 1.0, 1.0)
+    assert not config.squash_values
+    planning = (config.planning_discount, config.smoothing, config.tolerance)
+    assert planning == ((1.0, 0.0, 0.01) if preset == "paper-v4" else (0.95, 0.01, 0.1))
+
+
+def test_a_gridworlds_budget_goes_with_its_size():
+    assert Config(env="gridworld", variation="11x11").resolve().horizon == 250
+    assert Config(env="gridworld", variation="13x13-dense").resolve().horizon == 350
+    assert Config(env="gridworld").resolve().horizon == 350
+    assert Config(env="gridworld", horizon=40).resolve().horizon == 40
+
+
+def test_gridworlds_have_wider_markov_networks_and_no_others():
+    assert Config(env="gridworld").resolve().width == 128
+    assert Config(env="gridworld", network="gru").resolve().width is None
+    assert Config(env="gridworld", width=32).resolve().width == 32
+    assert Config(env="mdp").resolve().width is None
+
+
 def test_rlc_trains_rl2_longer_than_rl3():
     rl3 = Config(env="mdp", preset="paper", horizon=1024).resolve()
     rl2 = Config(env="mdp", preset="paper", horizon=1024, algo="rl2").resolve()
@@ -129,6 +169,13 @@ def test_tasks_that_minibatches_do_not_divide_name_the_nearest_that_work():
         ("env", 3, "env must be a string, not 3"),
         ("warm_start", 1, "warm_start must be True or False"),
         ("num_arms", 0, "num_arms must be at least 1"),
+        ("num_fatal", -1, "num_fatal must not be negative"),
+        ("slip", 1.2, r"slip must lie in \[0, 1\], not 1.2"),
+        ("goal_reward", "many", "goal_reward must be a number, not 'many'"),
+        ("optimism", math.nan, "optimism must be finite"),
+        ("sweeps_per_step", -1, "sweeps_per_step must not be negative"),
+        ("successor_slots", 0, "successor_slots must be at least 1"),
+        ("cluster_radius", 0.0, "cluster_radius must be larger than 0"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(field, value, message):

@@ -94,3 +94,53 @@ def test_encode_vmaps():
     batched = jax.vmap(lambda a: encode(layout(), action=a))(keys % 3)
     for i in range(4):
         np.testing.assert_array_equal(batched[i], encode(layout(), action=i % 3))
+
+
+# --- options --------------------------------------------------------------------------------------
+
+FULL = Estimates(
+    q=jnp.array([1.0, 4.0, 2.0]),
+    visits=jnp.array([5, 0, 20]),
+    q_stderr=jnp.array([0.5, 1.0, 3.0]),
+    v_stderr=jnp.asarray(1.0),
+    q_optimistic=jnp.array([9.0, 8.0, 10.0]),
+)
+
+
+def test_standard_errors_stand_between_values_and_visits():
+    with_errors = layout(standard_errors=True)
+    shown = encode(with_errors, estimates=FULL)[with_errors.fields["advantages"].start :]
+    expected = [-1.5, 0, -1, 2, 0.25, 0.5, 1.5, 0.5, 0.5, 0, 2]
+    np.testing.assert_allclose(shown, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        encode(with_errors, estimates=FULL)[with_errors.fields["v_stderr"]], [0.5]
+    )
+
+
+def test_optimistic_values_stand_last_and_are_shown_as_the_others_are():
+    with_both = layout(standard_errors=True, optimism=True)
+    shown = encode(with_both, estimates=FULL)
+    assert shown.shape == (with_both.size,)
+    fields = with_both.fields
+    np.testing.assert_allclose(shown[fields["optimistic_advantages"]], [-0.5, -1, 0])
+    np.testing.assert_allclose(shown[fields["optimistic_value"]], [5.0])
+    assert fields["optimistic_value"].stop == with_both.size
+
+
+def test_squashed_estimates_by_hand():
+    squashed = layout(squash=True, standard_errors=True, optimism=True)
+    plain = layout(standard_errors=True, optimism=True)
+    assert squashed.fields == plain.fields
+    raw, shown = encode(plain, estimates=FULL), encode(squashed, estimates=FULL)
+    for name, span in plain.fields.items():
+        expected = np.asarray(raw[span])
+        if name.startswith(("advantages", "value", "optimistic")) or name.endswith("stderr"):
+            expected = np.sign(expected) * np.log(1 + np.abs(expected))
+        np.testing.assert_allclose(shown[span], expected, rtol=1e-6)
+    np.testing.assert_allclose(shown[plain.fields["value"]], [np.log(3.0)])
+
+
+def test_options_change_nothing_of_what_rl2_sees():
+    rl2 = layout(value_scale=None)
+    with_options = layout(value_scale=None, squash=True, standard_errors=True, optimism=True)
+    np.testing.assert_array_equal(encode(rl2), encode(with_options))

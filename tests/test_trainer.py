@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax import Config, ConfigError, make_env, make_trainer, object_level
+from rl3jax import Config, ConfigError, evaluate_agent, make_env, make_trainer, object_level
 from rl3jax.networks import make_network
 from rl3jax.trainer import Trainer
 
@@ -36,6 +36,9 @@ def small(**changes):
         ("mdp", "rl2", "markov"),
         ("mdp", "rl3", "gru"),
         ("mdp", "rl3", "transformer"),
+        ("gridworld", "rl2", "gru"),
+        ("gridworld", "rl3", "markov"),
+        ("gridworld", "rl3-coarse", "transformer"),
     ],
 )
 def test_parts_combine(env, algo, network):
@@ -54,6 +57,72 @@ def test_every_learner_trains(learner):
     trainer = make_trainer(small(env="mdp", object_level=learner))
     _, metrics = trainer.update(trainer.init(key()))
     assert np.isfinite(metrics.mean_return)
+
+
+GRID = {"env": "gridworld", "variation": "11x11"}
+
+
+def test_what_object_level_rl_gives_is_what_the_policy_sees():
+    """Of the learner that the config makes, the layout shows every kind of estimate it keeps."""
+    for changes, fields in (
+        ({}, {"advantages", "value", "visits"}),
+        ({"algo": "rl2"}, set()),
+        ({"object_level": "q_learning"}, {"advantages", "value", "visits"}),
+        ({"optimism": 5.0}, {"optimistic_advantages", "optimistic_value"}),
+        (
+            {"env": "mdp", "variation": "iid", "standard_errors": True, "optimism": 5.0},
+            {"q_stderr", "v_stderr", "optimistic_value"},
+        ),
+    ):
+        trainer = make_trainer(small(**(GRID | changes)))
+        assert fields <= trainer.layout.fields.keys()
+        assert ("optimistic_value" in trainer.layout.fields) == ("optimism" in changes)
+        assert ("q_stderr" in trainer.layout.fields) == ("standard_errors" in changes)
+        assert ("value" in trainer.layout.fields) == (changes.get("algo") != "rl2")
+        if trainer.config.env == "mdp":
+            trainer.update(trainer.init(key()))
+
+
+def test_rl3_coarse_plans_on_clusters_and_is_shown_visits_of_states():
+    trainer = make_trainer(small(algo="rl3-coarse", optimism=3.0, **GRID))
+    learner = trainer.learner
+    assert (learner.size, learner.radius) == (2, 1.2)
+    assert learner.learner.slots == 6  # two states with three next states each
+    table = learner.init()
+    table = learner.update(table, 60, 1, -1.0, 49, False)  # a step north: one cluster
+    assert table.num_clusters == 1
+    np.testing.assert_array_equal(learner.estimates(table, 60).visits, [0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(learner.estimates(table, 49).visits, 0)
+    np.testing.assert_array_equal(learner.estimates(table, 49).q, learner.estimates(table, 60).q)
+
+
+def test_gridworld_plans_by_fixed_sweeps_in_few_slots_or_to_the_papers_tolerance():
+    ours = make_trainer(small(**GRID)).learner
+    assert (ours.slots, ours.sweeps_per_step) == (3, 4)
+    paper = make_trainer(small(preset="paper", **GRID)).learner
+    assert (paper.slots, paper.sweeps_per_step, paper.tolerance) == (3, None, 0.1)
+    assert (paper.warm_start, paper.known, paper.max_sweeps) == (True, "visited", 6)
+    assert make_trainer(small(successor_slots=5, **GRID)).learner.slots == 5
+
+
+def test_the_critic_learns_scaled_rewards_and_nothing_else_changes():
+    one = make_trainer(small(env="mdp", critic_scale=1.0))
+    tenth = make_trainer(small(env="mdp", critic_scale=0.1))
+    state = one.init(key())
+    (_, metrics), (_, scaled) = one.update(state), tenth.update(state)
+    assert scaled.mean_return == metrics.mean_return
+    assert scaled.ppo.critic_loss < 0.1 * metrics.ppo.critic_loss
+
+
+def test_a_task_with_more_next_states_than_slots_is_counted_and_scoring_it_is_refused():
+    trainer = make_trainer(small(env="mdp", horizon=60, successor_slots=2))
+    state, metrics = trainer.update(trainer.init(key()))
+    assert metrics.overflowed_tasks == 8
+    with pytest.raises(ConfigError, match=r"8 of 8 tasks had .* more next states .* slots"):
+        evaluate_agent(trainer.agent(state), trainer.env, 60, 8, jax.random.key(1))
+    enough = make_trainer(small(env="mdp", horizon=60, successor_slots=10))
+    _, metrics = enough.update(enough.init(key()))
+    assert metrics.overflowed_tasks == 0
 
 
 def test_update_compiles_once():
@@ -193,6 +262,13 @@ def test_own_parts_take_the_place_of_named_ones():
         (dict(num_states=3), "num_states"),
         (dict(env="no_such_module:Class"), "no_such_module"),
         (dict(env="os:path"), "os:path"),
+        (dict(env="gridworld", variation="12x12"), "11x11, 13x13, 13x13-corner, 13x13-dangerous"),
+        (dict(env="gridworld", min_goal_manhat=40), "min_goal_manhat"),
+        (dict(env="mdp", algo="rl3-coarse"), "states of env 'mdp' have no coordinates"),
+        (dict(env="mdp", slip=0.1), "no option 'slip'"),
+        (dict(algo="rl2", optimism=1.0), "optimism is of value estimates, which algo rl2 has not"),
+        (dict(object_level="q_learning", standard_errors=True), "needs object_level value_it"),
+        (dict(env="mdp", sweeps_per_step=2, planning_discount=1.0), "discount below 1"),
     ],
 )
 def test_bad_names_are_refused_in_one_line(changes, message):

@@ -182,7 +182,8 @@ def optimistic_backup(model: EstimatedModel, discount: float, optimism: float) -
     Whether an action leads away at all is pooled over the task's states: a pair never tried stays
     with the share of the action's transitions that stayed (paying what those paid on average), and
     leads to the unknown with the rest. So an action without effect, once tried, does not make
-    every state look unexplored. The share that leads away is (leaving + 0.2) / (all + 0.2), 1 at first.
+    every state look unexplored. The share that leads away is (leaving + 0.2) / (all + 0.2): 1
+    at first.
     """
     untried = (model.visits == 0) & ~model.absorbing[None, :]
     stay_share = (model.stays / (model.tries + LEAVING_PRIOR))[:, None]

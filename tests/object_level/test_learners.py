@@ -32,6 +32,10 @@ MAKERS = {
     "value_iteration-warm": lambda s, a: value_iteration(
         s, a, known="visited", warm_start=True, tolerance=0.1
     ),
+    "value_iteration-slots": lambda s, a: value_iteration(
+        s, a, known="visited", slots=S - 1, sweeps_per_step=2, optimism=5.0
+    ),
+    "value_iteration-errors": lambda s, a: value_iteration(s, a, standard_errors=True),
 }
 
 
@@ -153,6 +157,10 @@ def test_signatures_are_the_public_ones():
         "tolerance": 0.01,
         "known": "all",
         "warm_start": False,
+        "sweeps_per_step": None,
+        "slots": None,
+        "standard_errors": False,
+        "optimism": None,
     }
 
 
@@ -177,6 +185,14 @@ def test_sizes_are_whole_numbers_of_at_least_1(make, sizes):
         (value_iteration, {"max_sweeps": 0}, "max_sweeps must be a whole number of at least 1"),
         (value_iteration, {"tolerance": -1.0}, "tolerance must be a finite number"),
         (value_iteration, {"known": "al"}, "unknown known 'al'; did you mean 'all'"),
+        (value_iteration, {"slots": 0}, "slots must be a whole number of at least 1, not 0"),
+        (value_iteration, {"optimism": float("nan")}, "optimism must be a finite number"),
+        (value_iteration, {"sweeps_per_step": 0}, "sweeps_per_step must be a whole number"),
+        (
+            value_iteration,
+            {"sweeps_per_step": 2, "discount": 1},
+            "sweeps_per_step needs a discount below 1",
+        ),
         (q_learning, {"discount": -0.5}, "discount must be a finite number"),
         (q_learning, {"step_size": 2.0}, r"step_size must be a finite number in \(0, 1\], not 2.0"),
         (q_learning, {"step_size": 0.0}, r"step_size must be a finite number in \(0, 1\], not 0.0"),
