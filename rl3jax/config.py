@@ -117,7 +117,7 @@ class Config:
     """Sweeps go on from the last q while the known states are the same. None: False."""
     sweeps_per_step: int | None = None
     """Instead of planning to the tolerance: sweeps per env step, always going on from the last
-    q; 0: plan to the tolerance. None: 0; gridworld 4."""
+    q; 0: plan to the tolerance. None: 0; gridworld 4, with rl3-coarse 2."""
     successor_slots: int | None = None
     """Next states that the model can hold of a state and action. None: what the environment
     needs."""
@@ -229,7 +229,12 @@ class Config:
         Raises:
             ConfigError: for an unknown preset, or one without a value for this horizon.
         """
-        domain = DOMAIN_DEFAULTS.get(self.env, {})
+        domain = {
+            **DOMAIN_DEFAULTS.get(self.env, {}),
+            **ALGORITHM_DEFAULTS.get((self.env, self.algo), {}),
+        }
+        if self.standard_errors:  # which are planned from zero
+            domain["sweeps_per_step"] = 0
         horizon = self.horizon or _default_horizon(self)
         filled = dataclasses.replace(self, horizon=horizon)
         for values in (_preset_values(filled), domain, COMMON_DEFAULTS):
@@ -418,6 +423,11 @@ DOMAIN_DEFAULTS: dict[str, dict[str, Any]] = {
         "reward_scale": 0.05,
         "critic_scale": 0.05,
     },
+}
+
+
+ALGORITHM_DEFAULTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("gridworld", "rl3-coarse"): {"sweeps_per_step": 2},  # a sweep carries values two tiles
 }
 
 

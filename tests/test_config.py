@@ -109,6 +109,13 @@ def test_a_gridworlds_budget_goes_with_its_size():
     assert Config(env="gridworld", horizon=40).resolve().horizon == 40
 
 
+def test_standard_errors_plan_to_the_tolerance_unless_told_otherwise():
+    grid = {"env": "gridworld", "standard_errors": True}
+    assert Config(env="gridworld").resolve().sweeps_per_step == 4
+    assert Config(**grid).resolve().sweeps_per_step == 0
+    assert Config(**grid, sweeps_per_step=3).resolve().sweeps_per_step == 3
+
+
 def test_gridworlds_have_wider_markov_networks_and_no_others():
     assert Config(env="gridworld").resolve().width == 128
     assert Config(env="gridworld", network="gru").resolve().width is None

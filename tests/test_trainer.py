@@ -99,6 +99,8 @@ def test_rl3_coarse_plans_on_clusters_and_is_shown_visits_of_states():
 def test_gridworld_plans_by_fixed_sweeps_in_few_slots_or_to_the_papers_tolerance():
     ours = make_trainer(small(**GRID)).learner
     assert (ours.slots, ours.sweeps_per_step) == (3, 4)
+    coarse = make_trainer(small(algo="rl3-coarse", **GRID)).learner.learner
+    assert (coarse.slots, coarse.sweeps_per_step) == (6, 2)
     paper = make_trainer(small(preset="paper", **GRID)).learner
     assert (paper.slots, paper.sweeps_per_step, paper.tolerance) == (3, None, 0.1)
     assert (paper.warm_start, paper.known, paper.max_sweeps) == (True, "visited", 6)

@@ -77,7 +77,10 @@ class ValueIteration(ObjectLearner):
 
     def _check_sweeps_can_go_on(self) -> None:
         if self.discount == 1:
-            raise ConfigError("sweeps_per_step needs a discount below 1, or values never settle")
+            raise ConfigError(
+                "sweeps_per_step needs a discount below 1, or values never settle; without it, "
+                "planning is to the tolerance"
+            )
         if self.standard_errors:
             raise ConfigError("standard_errors are planned from 0; they exclude sweeps_per_step")
 

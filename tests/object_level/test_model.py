@@ -34,21 +34,21 @@ def test_a_state_once_absorbing_stays_so():
 
 def test_backup_without_smoothing():
     backup = bellman_backup(model_of(SEEN), discount=0.5, smoothing=0)
-    q = backup(jnp.array([3.0, 6.0, 9.0]))
+    q = backup(jnp.array([3.0, 6.0, 9.0])).T
     # N = 1, 2, 0 of 3; mean rewards 1, 3: (1 (1 + 1.5) + 2 (3 + 3)) / 3. Else the mean of v.
     np.testing.assert_allclose(q, [[14.5 / 3, 3.0], [3.0, 3.0], [3.0, 3.0]], rtol=1e-6)
 
 
 def test_backup_with_smoothing():
     backup = bellman_backup(model_of(SEEN), discount=0.5, smoothing=0.5)
-    q = backup(jnp.array([3.0, 6.0, 9.0]))
+    q = backup(jnp.array([3.0, 6.0, 9.0])).T
     # P = (1.5, 2.5, 0.5) / 4.5, R = 1, 3, 0: (1.5 · 2.5 + 2.5 · 6 + 0.5 · 4.5) / 4.5.
     np.testing.assert_allclose(q[0], [21 / 4.5, 3.0], rtol=1e-6)
 
 
 def test_backup_among_visited_states():
     model = model_of(SEEN, all_known=False)
-    q = bellman_backup(model, discount=0.5, smoothing=0.5)(jnp.array([3.0, 6.0, 0.0]))
+    q = bellman_backup(model, discount=0.5, smoothing=0.5)(jnp.array([3.0, 6.0, 0.0])).T
     # K = 2: P = (1.5, 2.5) / 4; a pair never tried leads to either with 1/2.
     expected = [[(1.5 * 2.5 + 2.5 * 6) / 4, 2.25], [2.25, 2.25], [0.0, 0.0]]
     np.testing.assert_allclose(q, expected, rtol=1e-6)
@@ -56,7 +56,7 @@ def test_backup_among_visited_states():
 
 def test_absorbing_states_have_no_value():
     model = model_of([(0, 0, 1.0, 1, True), (1, 0, 5.0, 0, False)])
-    q = bellman_backup(model, discount=0.5, smoothing=0.1)(jnp.array([2.0, 0.0, 2.0]))
+    q = bellman_backup(model, discount=0.5, smoothing=0.1)(jnp.array([2.0, 0.0, 2.0])).T
     np.testing.assert_array_equal(q[1], [0, 0])
 
 

@@ -38,10 +38,18 @@ def test_sweeps_go_on_from_the_given_q():
 
 def test_sweeps_are_synchronous():
     def backup(v):
-        return jnp.stack([v[1:].sum(keepdims=True), 1 + jnp.zeros(1)])
+        return jnp.stack([v[1], jnp.ones(())])[None, :]  # one action
 
-    np.testing.assert_array_equal(sweep(backup, jnp.zeros((2, 1)), 1, 0.0), [[0], [1]])
-    np.testing.assert_array_equal(sweep(backup, jnp.zeros((2, 1)), 2, 0.0), [[1], [1]])
+    np.testing.assert_array_equal(sweep(backup, jnp.zeros((1, 2)), 1, 0.0), [[0, 1]])
+    np.testing.assert_array_equal(sweep(backup, jnp.zeros((1, 2)), 2, 0.0), [[1, 1]])
+
+
+def test_without_a_tolerance_there_are_as_many_sweeps_as_asked():
+    for max_sweeps in (1, 2, 7):
+        q = sweep(halve, jnp.full((1, 1), 2.0), max_sweeps, tolerance=None)
+        np.testing.assert_array_equal(q, [[2.0]])
+        q = sweep(halve, jnp.zeros((1, 1)), max_sweeps, tolerance=None)
+        np.testing.assert_allclose(q, [[2 - 0.5 ** (max_sweeps - 1)]])
 
 
 def test_under_vmap_every_task_ends_by_itself():

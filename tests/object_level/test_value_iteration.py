@@ -260,9 +260,9 @@ def model_of(s, a, r, s_next, size):
 
 def true_values(transition_probs, mean_reward, discount, max_sweeps):
     def backup(v):
-        return mean_reward + discount * transition_probs @ v
+        return (mean_reward + discount * transition_probs @ v).T
 
-    return sweep(backup, jnp.zeros_like(mean_reward), max_sweeps, tolerance=0.0)
+    return sweep(backup, jnp.zeros_like(mean_reward.T), max_sweeps, tolerance=0.0).T
 
 
 def test_with_much_data_on_every_pair_q_is_that_of_the_true_model():
