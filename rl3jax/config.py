@@ -140,7 +140,8 @@ class Config:
     """Value estimates are shown divided by this, in reward units. None: bandit 1, mdp 10,
     gridworld 0.3; paper 10."""
     squash_values: bool | None = None
-    """Show an estimate x (so divided) as sign(x) ln(1 + |x|). None: gridworld True, else False."""
+    """Show an estimate x (so divided) as sign(x) ln(1 + |x|), and counts as ln(1 + N).
+    None: gridworld True, else False."""
     reward_scale: float | None = None
     """The previous reward is shown multiplied by this. None: 1; gridworld 0.05."""
     critic_scale: float | None = None

@@ -18,7 +18,7 @@ Fields, in order, with their sizes (A actions, F state features):
 | `optimistic_advantages` (option) | A | as `advantages`, of optimistic values Q⁺           |
 | `optimistic_value` (option)      | 1 | as `value`                                         |
 
-Under the option `squash`, every estimate x / `value_scale` is shown as sign(x) · ln(1 + |x|).
+Under the option `squash`, x = estimate / `value_scale` is shown as sign(x) · ln(1 + |x|), and N as ln(1 + N).
 
 `ObservationLayout.fields` gives the indices for one configuration: bandit with 5 arms under RL³ has
 `previous_action` 0–4, `previous_reward` 5, `first_step` 6, `time` 7, `episode_time` 8, no state,
@@ -49,7 +49,7 @@ class ObservationLayout:
         value_scale: estimates are divided by it; `None` leaves estimates out (RL²).
         reward_scale: the previous reward is multiplied by it.
         squash: show x = estimate / `value_scale` as sign(x) · ln(1 + |x|) (symlog, Hafner et al.
-            2023): small differences stay visible beside large values.
+            2023) and counts as ln(1 + N): small differences stay visible beside large values.
         standard_errors, optimism: whether estimates with these are shown; they need a learner that
             gives them.
     """
@@ -132,7 +132,8 @@ class ObservationLayout:
             assert estimates.q_stderr is not None
             assert estimates.v_stderr is not None
             parts += [self._shown(estimates.q_stderr), self._shown(estimates.v_stderr)[None]]
-        parts.append(estimates.visits / VISITS_SCALE)
+        visits = estimates.visits.astype(estimates.q.dtype)
+        parts.append(jnp.log1p(visits) if self.squash else visits / VISITS_SCALE)
         if self.optimism:
             assert estimates.q_optimistic is not None
             parts += self._advantages_and_value(estimates.q_optimistic)
