@@ -18,7 +18,8 @@ Fields, in order, with their sizes (A actions, F state features):
 | `optimistic_advantages` (option) | A | as `advantages`, of optimistic values Q⁺           |
 | `optimistic_value` (option)      | 1 | as `value`                                         |
 
-Under the option `squash`, x = estimate / `value_scale` is shown as sign(x) · ln(1 + |x|), and N as ln(1 + N).
+Under the option `squash`, x = estimate / `value_scale` is shown as sign(x) · ln(1 + |x|), and N
+as ln(1 + N).
 
 `ObservationLayout.fields` gives the indices for one configuration: bandit with 5 arms under RL³ has
 `previous_action` 0–4, `previous_reward` 5, `first_step` 6, `time` 7, `episode_time` 8, no state,
