@@ -15,7 +15,7 @@ from scipy.special import betaincinv
 from typing_extensions import override
 
 from rl3jax.drawing.episode import MetaEpisode
-from rl3jax.drawing.view import FAINT, HEAD, INK, SERIES, View, number
+from rl3jax.drawing.view import FAINT, HEAD, INK, SERIES, View
 from rl3jax.envs import Environment
 
 HEIGHT = 2.5
@@ -100,13 +100,12 @@ class BanditView(View):
         return self._lines
 
     @override
-    def caption(self, moment: int) -> str:
-        e = self.episode
-        where = f"pull {moment} of {e.horizon}"
-        so_far = f"return so far {number(e.return_so_far[moment])}"
-        if moment == 0:
-            return f"{where}\n{so_far}"
-        return f"{where}\n{so_far} · arm {e.action[moment - 1] + 1}: {number(e.reward[moment - 1])}"
+    def place(self, moment: int) -> str:
+        return f"pull {moment} of {self.episode.horizon}"
+
+    @override
+    def last_step(self, moment: int) -> str:
+        return f"arm {self.episode.action[moment - 1] + 1}"
 
     @override
     def move(self, moment: int) -> None:

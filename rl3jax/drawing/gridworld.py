@@ -181,17 +181,10 @@ class GridworldView(View):
     # --- one moment ---
 
     @override
-    def caption(self, moment: int) -> str:
+    def last_step(self, moment: int) -> str:
         e = self.episode
-        where = f"step {moment} of {e.horizon} · episode {e.episode[moment]}"
-        where += f", its step {e.episode_step[moment]}"
-        so_far = f"return so far {number(e.return_so_far[moment])}"
-        if moment == 0:
-            return f"{where}\n{so_far}"
-        last = ACTIONS[e.action[moment - 1]]
         reached = {GOAL: " to the goal", FATAL: " onto a fatal tile"}
-        last += reached.get(self._tiles[e.entered[moment]], "")
-        return f"{where}\n{so_far} · {last}: {number(e.reward[moment - 1])}"
+        return ACTIONS[e.action[moment - 1]] + reached.get(self._tiles[e.entered[moment]], "")
 
     @override
     def move(self, moment: int) -> None:

@@ -144,16 +144,10 @@ class RandomMdpView(View):
         return _Map(axes, (env.num_states, env.num_actions), colours, norm, self._cell.has_room)
 
     @override
-    def caption(self, moment: int) -> str:
+    def last_step(self, moment: int) -> str:
         e = self.episode
-        where = f"step {moment} of {e.horizon} · episode {e.episode[moment]}"
-        where += f", its step {e.episode_step[moment]}"
-        so_far = f"return so far {number(e.return_so_far[moment])}"
-        if moment == 0:
-            return f"{where}\n{so_far}"
         s, a = e.state[moment - 1], e.action[moment - 1]
-        arrow = f"state {s}, action {a} \N{RIGHTWARDS ARROW} state {e.entered[moment]}"
-        return f"{where}\n{so_far} · {arrow}: {number(e.reward[moment - 1])}"
+        return f"state {s}, action {a} \N{RIGHTWARDS ARROW} state {e.entered[moment]}"
 
     @override
     def move(self, moment: int) -> None:

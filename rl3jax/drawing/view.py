@@ -93,9 +93,23 @@ class View(abc.ABC):
     def make(self, scales: Any) -> list[Artist]:
         """Makes all artists; returns those that move, or lie above such, the lowest first."""
 
-    @abc.abstractmethod
     def caption(self, moment: int) -> str:
         """Two lines on where the meta-episode is."""
+        e = self.episode
+        lines = f"{self.place(moment)}\nreturn so far {number(e.return_so_far[moment])}"
+        if moment == 0:
+            return lines
+        return f"{lines} · {self.last_step(moment)}: {number(e.reward[moment - 1])}"
+
+    def place(self, moment: int) -> str:
+        """Where in the meta-episode `moment` is."""
+        e = self.episode
+        where = f"step {moment} of {e.horizon} · episode {e.episode[moment]}"
+        return f"{where}, its step {e.episode_step[moment]}"
+
+    @abc.abstractmethod
+    def last_step(self, moment: int) -> str:
+        """What was done in the step that led to `moment`, which is not the first."""
 
     @abc.abstractmethod
     def move(self, moment: int) -> None:
