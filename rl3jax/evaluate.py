@@ -19,7 +19,7 @@ from rl3jax.commands import one_line_errors, parse
 from rl3jax.config import Config
 from rl3jax.evaluation import AgentOrMaker, Evaluation, check_fits, evaluate_agent
 from rl3jax.run_folder import RunFolder, provenance
-from rl3jax.seeding import test_key
+from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
 
 
@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     with one_line_errors():
         results = {
-            name: evaluate_agent(contender, env, horizon, args.n_tasks, test_key(), args.batch_size)
+            name: evaluate_agent(
+                contender, env, horizon, args.n_tasks, held_out_key(), args.batch_size
+            )
             for name, contender in contenders.items()
         }
     distribution = config.variation or getattr(env, "variation", "own")

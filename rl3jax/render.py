@@ -17,7 +17,7 @@ from rl3jax.config import Config
 from rl3jax.envs import Environment
 from rl3jax.evaluation import check_fits
 from rl3jax.run_folder import RunFolder
-from rl3jax.seeding import test_key
+from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
 
 MOST_TASKS = 1_000_000
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check_numbers(args)
         drawing.check_path(args.out)
         env, horizon, agents = _contenders(args)
-        task, key = drawing.evaluation_task(env, test_key(), args.task)
+        task, key = drawing.evaluation_task(env, held_out_key(), args.task)
         episodes = drawing.record_episodes(agents, env, task, horizon, key)
         drawing.save_picture(args.out, episodes, args.fps, args.every)
     for name, episode in episodes.items():

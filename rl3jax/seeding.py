@@ -1,13 +1,14 @@
 """Keys of the purposes that must never share random numbers.
 
-Training tasks come from the run's seed, validation tasks (which choose the best policy) and test
-tasks (which score it) from keys of their own, the same for every run and method compared.
+Training tasks come from the run's seed; validation tasks (which choose the best policy), tuning
+tasks (which choose the constants of baselines) and held-out tasks (which score them) from keys of
+their own, the same for every run and method compared.
 """
 
 import jax
 from jaxtyping import PRNGKeyArray
 
-_TRAINING, _VALIDATION, _TEST = range(3)
+_TRAINING, _VALIDATION, _TEST, _TUNING = range(4)
 
 
 def training_key(seed: int) -> PRNGKeyArray:
@@ -20,6 +21,11 @@ def validation_key() -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(0), _VALIDATION)
 
 
-def test_key() -> PRNGKeyArray:
+def held_out_key() -> PRNGKeyArray:
     """The key of the held-out tasks that scores are reported on."""
     return jax.random.fold_in(jax.random.key(0), _TEST)
+
+
+def tuning_key() -> PRNGKeyArray:
+    """The key of the tasks that choose the constants of classical baselines."""
+    return jax.random.fold_in(jax.random.key(0), _TUNING)

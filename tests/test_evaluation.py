@@ -4,8 +4,7 @@ import pytest
 
 from rl3jax import Config, Evaluation, evaluate_agent, make_env, make_trainer
 from rl3jax.baselines import OptimalPolicy, UniformAgent
-from rl3jax.seeding import test_key as held_out_key
-from rl3jax.seeding import training_key, validation_key
+from rl3jax.seeding import held_out_key, training_key, tuning_key, validation_key
 
 
 def key():
@@ -105,6 +104,10 @@ def test_a_longer_budget_than_trained_moves_the_window():
 
 
 def test_purposes_never_share_a_key():
-    keys = [training_key(seed) for seed in range(50)] + [validation_key(), held_out_key()]
+    keys = [training_key(seed) for seed in range(50)] + [
+        validation_key(),
+        tuning_key(),
+        held_out_key(),
+    ]
     data = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
     assert len(data) == len(keys)

@@ -25,14 +25,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # floor do not know each other. A room is a module of rl3jax or a whole folder.
 HOUSE = (
     ("checks",),
-    ("config", "seeding"),
+    ("config", "seeding", "statistics"),
     ("envs",),
     ("object_level",),
     ("observation",),
     ("networks",),
     ("agent",),
-    ("baselines",),
     ("rollout",),
+    ("baselines",),
     ("ppo",),
     ("trainer",),
     ("evaluation", "checkpoint"),

@@ -19,7 +19,7 @@ from rl3jax import (
 )
 from rl3jax.drawing import evaluation_task, files, record_episode
 from rl3jax.render import RenderArgs
-from rl3jax.seeding import test_key as held_out_key
+from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
 
 SIZES = {
