@@ -1,24 +1,28 @@
-"""Errors and intervals: over the tasks one agent was scored on, and over the seeds of a method.
+"""Errors and intervals: over the tasks that agents were scored on, over the seeds of a method.
 
-Tasks and seeds are never pooled. What takes tasks answers how well *these agents* do on other tasks
-of the kind; what takes seeds answers how well *the method* does when trained once more. Scores over
-seeds are therefore vectors, each score a mean over tasks already (`seed_scores`).
+The two are never pooled. Errors over tasks say how well *this agent* would do on other tasks of the
+kind; intervals over seeds say how well *the method* would do, on these tasks, if trained anew. What
+takes seeds therefore takes vectors, each score a mean over tasks already (`seed_scores`).
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import special, stats
 
 from rl3jax.checks import ConfigError
 
 CONFIDENCE = 0.95
 """Of every interval here."""
 
-SeedScores = Float[np.ndarray, " _n_seeds"] | Mapping[str, Float[np.ndarray, " _n_seeds"]]
-"""One score a seed, each a mean over tasks; of several benchmark rows, by name of the row."""
+MIN_SEEDS = 3
+"""Fewer give no interval."""
+
+SeedScores = Float[np.ndarray, "..."] | Mapping[str, Float[np.ndarray, "..."]]
+"""`[n_seeds]`, each a mean over tasks; of several rows of a benchmark, one such vector by name."""
 
 
 class Estimate(NamedTuple):
@@ -66,7 +70,7 @@ class PairedDifference(NamedTuple):
 
 def mean_and_stderr(returns: Float[np.ndarray, " n_tasks"]) -> Estimate:
     """Mean over tasks and its standard error."""
-    curve = _curve(_checked("returns", returns, ndim=1)[:, None])
+    curve = _curve(_checked("returns", returns, "n_tasks")[:, None])
     return Estimate(float(curve.mean[0]), float(curve.stderr[0]))
 
 
@@ -78,16 +82,14 @@ def paired_difference(
     Raises:
         ConfigError: if the two are not of as many tasks.
     """
-    returns, other = _paired(returns, other, ndim=1)
+    returns, other = _paired(returns, other, "n_tasks")
     difference = returns - other
+    df = len(difference) - 1
     mean, stderr = mean_and_stderr(difference)
-    t = stats.t(df=max(len(difference) - 1, 1))
-    half_width = t.isf((1 - CONFIDENCE) / 2) * stderr
-    p_value = 2 * t.sf(abs(mean) / stderr) if stderr > 0 else float("nan")
-    won = (1 + np.sign(difference)).mean() / 2
-    return PairedDifference(
-        mean, stderr, mean - half_width, mean + half_width, float(p_value), float(won)
-    )
+    half_width = _half_width(stderr, df)
+    p_value = float(2 * special.stdtr(df, -abs(mean) / stderr)) if stderr > 0 else float("nan")
+    won = float((1 + np.sign(difference)).mean() / 2)
+    return PairedDifference(mean, stderr, mean - half_width, mean + half_width, p_value, won)
 
 
 def oracle_normalised(
@@ -105,7 +107,7 @@ def oracle_normalised(
     Raises:
         ConfigError: if the two are not of as many tasks, or the mean of `optimal` is not positive.
     """
-    returns, optimal = _paired(returns, optimal, ndim=1)
+    returns, optimal = _paired(returns, optimal, "n_tasks")
     ceiling = float(optimal.mean())
     if ceiling <= 0:
         raise ConfigError(f"the optimal mean return must be positive, not {ceiling:g}")
@@ -125,7 +127,7 @@ def cumulative_regret(
     Raises:
         ConfigError: if the two are not of as many tasks and steps.
     """
-    rewards, optimal = _paired(rewards, optimal, ndim=2)
+    rewards, optimal = _paired(rewards, optimal, "n_tasks", "T")
     return _curve(np.cumsum(optimal - rewards, axis=1))
 
 
@@ -137,7 +139,7 @@ def return_per_episode(
     An episode that the end of the budget cuts short counts. K is the largest number of episodes in
     any task. Where episodes differ in length, only fast tasks reach the late ones.
     """
-    rewards = _checked("rewards", rewards, ndim=2)
+    rewards = _checked("rewards", rewards, "n_tasks", "T")
     n_tasks = len(rewards)
     earlier_ends = np.cumsum(episode_ends, axis=1) - episode_ends
     size = int(earlier_ends.max()) + 1
@@ -147,95 +149,160 @@ def return_per_episode(
     return _curve(returns, reached)
 
 
-def seed_scores(returns: Float[np.ndarray, "n_seeds n_tasks"]) -> Float[np.ndarray, " n_seeds"]:
+def seed_scores(returns: Float[np.ndarray, "_n_seeds _n_tasks"]) -> Float[np.ndarray, " _n_seeds"]:
     """The score of each seed's agent: its mean over tasks."""
-    return _checked("returns", returns, ndim=2).mean(axis=1)
+    return _checked("returns", returns, "n_seeds", "n_tasks").mean(axis=1)
 
 
 def interquartile_mean(scores: SeedScores) -> float:
-    """Mean of the middle half of the scores, those of all rows together (Agarwal et al., 2021)."""
-    return float(_iqm(*_strata(scores)))
+    """Mean of the middle half of the scores of all rows together (Agarwal et al., 2021).
+
+    Rows are thus to be on one scale, such as that of `oracle_normalised`.
+    """
+    return float(_interquartile_mean(*_rows(scores).values()))
 
 
-def seed_interval(scores: SeedScores, seed: int = 0) -> Interval:
-    """Interquartile mean and its stratified bootstrap interval over seeds."""
-    return _bootstrap(_iqm, _strata(scores), seed)
+def seed_interval(scores: SeedScores, seed: int = 0, n_resamples: int = 9999) -> Interval:
+    """Interquartile mean and its 95 % stratified bootstrap interval over seeds.
+
+    Seeds are resampled within each row (Agarwal et al., 2021), so rows must come of separate
+    training runs; of agents that were trained once and scored on several rows, average the rows
+    first. The interval is Student's t with the bootstrap's standard error, corrected for its
+    narrowness (Hesterberg, 2015). With few seeds the bootstrap's percentiles mislead: they cannot
+    leave the range of the scores.
+
+    Coverage in % of the interval that is called 95 %, by the number of seeds, over 2000 to 4000
+    simulated studies (thus ± 1). It errs to the careful side for one row of 4 to 10 seeds, and
+    covers too little where scores are skewed and rows lie far apart, as then the interquartile mean
+    of few seeds is itself biased:
+
+    ```text
+    seeds                                3     4     5     8    10    20
+    one row, normal                     95    98    97    97    97    95
+    one row, skewed (log-normal, 0.75)  94    97    97    97    97    96
+    one row, a fifth of the seeds fail  95    98    98    98    98    98
+    7 rows, normal                      95    95    94    95    94    95
+    7 rows, skewed                      95    95    95    95    94    95
+    7 rows 4 s.d. apart, normal         93    94    94    93    94    95
+    7 rows 4 s.d. apart, skewed         88    87    88    90    92    92
+    (percentiles: one row, normal       74    87    90    92    94    95)
+    ```
+
+    Args:
+        scores: of the method.
+        seed: of the resampling; the same seed gives the same interval.
+        n_resamples: of the bootstrap.
+
+    Returns:
+        No interval (NaN) where a row has fewer than `MIN_SEEDS` seeds.
+
+    Raises:
+        ConfigError: if there are no scores, or they have more axes than that of the seeds.
+    """
+    return _bootstrap(_interquartile_mean, list(_rows(scores).values()), seed, n_resamples)
 
 
 def seed_difference(
-    scores: SeedScores, other: SeedScores, paired: bool = True, seed: int = 0
+    scores: SeedScores,
+    other: SeedScores,
+    paired: bool = True,
+    seed: int = 0,
+    n_resamples: int = 9999,
 ) -> Interval:
-    """How much better a method is than another, and the stratified bootstrap interval.
+    """How much better a method is than another, with an interval as in `seed_interval`.
+
+    Unpaired it has much the same coverage, but for three seeds of methods of which one scatters
+    four times as much as the other: 92 %.
 
     Args:
         scores: of the method.
         other: of the other method, on the same rows.
-        paired: whether the i-th seeds of both are to be compared with each other, as when both
-            were trained on the same series of tasks. Then it is the interquartile mean of the
-            differences; otherwise the difference of the interquartile means.
+        paired: whether the i-th seeds of both belong together, as when both were trained on the
+            same series of tasks. Then this is the interquartile mean of the differences, otherwise
+            the difference of the interquartile means.
         seed: of the resampling.
+        n_resamples: of the bootstrap.
 
     Raises:
-        ConfigError: if the two are not of the same rows, or are paired and of other numbers of
-            seeds.
+        ConfigError: as `seed_interval`; if the rows differ; if they are paired and their numbers of
+            seeds differ.
     """
-    names, other_names = _names(scores), _names(other)
-    if names != other_names:
-        raise ConfigError(f"the two have different rows: {names} and {other_names}")
-    strata, others = _strata(scores), _strata(other)
+    rows, others = _rows(scores), _rows(other)
+    if rows.keys() != others.keys():
+        raise ConfigError(f"not on the same rows: {sorted(rows)} and {sorted(others)}")
     if paired:
-        pairs = [_paired(x, y, ndim=1) for x, y in zip(strata, others, strict=True)]
-        return _bootstrap(_iqm, [x - y for x, y in pairs], seed)
-    n = len(strata)
-
-    def difference(*samples: Any, axis: int = -1) -> Any:
-        return _iqm(*samples[:n], axis=axis) - _iqm(*samples[n:], axis=axis)
-
-    return _bootstrap(difference, strata + others, seed)
+        pairs = [_paired(rows[name], others[name], "n_seeds") for name in rows]
+        samples = [x - y for x, y in pairs]
+        return _bootstrap(_interquartile_mean, samples, seed, n_resamples)
+    samples = [*rows.values(), *others.values()]
+    statistic = partial(_difference_of_halves, n=len(rows))
+    return _bootstrap(statistic, samples, seed, n_resamples)
 
 
-def _names(scores: SeedScores) -> list[str]:
-    return sorted(scores) if isinstance(scores, Mapping) else ["scores"]
+def _interquartile_mean(*samples: np.ndarray, axis: int = -1) -> Any:
+    return stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
 
 
-def _iqm(*strata: Any, axis: int = -1) -> Any:
-    return stats.trim_mean(np.concatenate(strata, axis=axis), 0.25, axis=axis)
+def _difference_of_halves(*samples: np.ndarray, n: int, axis: int = -1) -> Any:
+    """Interquartile mean of the first `n` samples less that of the others."""
+    first, second = samples[:n], samples[n:]
+    return _interquartile_mean(*first, axis=axis) - _interquartile_mean(*second, axis=axis)
 
 
-def _strata(scores: SeedScores) -> list[np.ndarray]:
+def _bootstrap(
+    statistic: Callable[..., Any], samples: list[np.ndarray], seed: int, n_resamples: int
+) -> Interval:
+    """Resamples each of the `samples` (one a row, and method) on its own."""
+    estimate = float(statistic(*samples))
+    sizes = [len(x) for x in samples]
+    if min(sizes) < MIN_SEEDS:
+        return Interval(estimate, float("nan"), float("nan"))
+    result = stats.bootstrap(
+        samples, statistic, n_resamples=n_resamples, method="percentile", rng=seed
+    )
+    df = sum(sizes) - len(sizes)
+    # The bootstrap's variance of a mean is too small by this factor's square, (n - 1) / n.
+    stderr = float(result.standard_error) * np.sqrt(sum(sizes) / df)
+    half_width = _half_width(stderr, df)
+    return Interval(estimate, estimate - half_width, estimate + half_width)
+
+
+def _half_width(stderr: float, df: int) -> float:
+    """Of Student's t interval; NaN without degrees of freedom."""
+    return float(special.stdtrit(df, (1 + CONFIDENCE) / 2) * stderr)
+
+
+def _rows(scores: SeedScores) -> dict[str, np.ndarray]:
+    """Name to checked scores `[n_seeds]`."""
     rows = scores if isinstance(scores, Mapping) else {"scores": scores}
-    return [_checked(name, rows[name], ndim=1) for name in _names(scores)]
-
-
-def _bootstrap(statistic: Callable[..., Any], strata: list[np.ndarray], seed: int) -> Interval:
-    interval = stats.bootstrap(
-        strata, statistic, method="percentile", confidence_level=CONFIDENCE, rng=seed
-    ).confidence_interval
-    return Interval(float(statistic(*strata)), float(interval.low), float(interval.high))
+    if not rows:
+        raise ConfigError("there are no scores")
+    return {name: _checked(name, row, "n_seeds") for name, row in rows.items()}
 
 
 def _curve(x: Float[np.ndarray, "n_tasks K"], counts: np.ndarray | bool = True) -> Curve:
-    """Mean and standard error of each column, over its rows that count."""
+    """Mean and standard error of each column, over its entries that count."""
     counts = np.broadcast_to(counts, x.shape)
     n = counts.sum(axis=0)
-    mean = np.sum(x, axis=0, where=counts) / n
-    squares = np.sum((x - mean) ** 2, axis=0, where=counts)
+    mean = x.sum(axis=0, where=counts) / n
+    squares = ((x - mean) ** 2).sum(axis=0, where=counts)
     variance = np.divide(squares, n - 1, out=np.full_like(mean, np.nan), where=n > 1)
     return Curve(mean, np.sqrt(variance / n), n)
 
 
-def _checked(name: str, x: np.ndarray, ndim: int) -> np.ndarray:
-    """As float64; raises ConfigError unless it has `ndim` axes, none empty, and is finite."""
+def _checked(name: str, x: np.ndarray, *axes: str) -> np.ndarray:
+    """As float64; raises ConfigError unless it has these axes, none empty, and is finite."""
     x = np.asarray(x, np.float64)
-    if x.ndim != ndim or x.size == 0:
-        raise ConfigError(f"{name} must have {ndim} axes and not be empty, not shape {x.shape}")
+    if x.ndim != len(axes) or x.size == 0:
+        raise ConfigError(f"{name} must be [{', '.join(axes)}], none of them 0, not {x.shape}")
     if not np.isfinite(x).all():
         raise ConfigError(f"{name} must be finite")
     return x
 
 
-def _paired(x: np.ndarray, other: np.ndarray, ndim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64; raises ConfigError unless they are of one shape."""
+def _paired(x: np.ndarray, other: np.ndarray, *axes: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64; raises ConfigError unless they are alike in these axes."""
+    x, other = _checked("the first", x, *axes), _checked("the second", other, *axes)
     if x.shape != other.shape:
-        raise ConfigError(f"not on the same tasks: shapes {x.shape} and {other.shape} differ")
-    return _checked("returns", x, ndim), _checked("the others' returns", other, ndim)
+        raise ConfigError(f"cannot pair [{', '.join(axes)}] of {x.shape} with {other.shape}")
+    return x, other
