@@ -19,14 +19,14 @@ CONFIDENCE = 0.95
 """Of every interval here."""
 
 MIN_SEEDS = 3
-"""Fewer give no interval."""
+"""Fewer give no interval: of two it would reach 12.7 standard errors to either side."""
 
 SeedScores = Float[np.ndarray, "..."] | Mapping[str, Float[np.ndarray, "..."]]
 """`[n_seeds]`, each a mean over tasks; of several rows of a benchmark, one such vector by name."""
 
 
 class Estimate(NamedTuple):
-    """A number and its standard error (NaN where one task or seed leaves it unknown)."""
+    """A number and its standard error (NaN if it is of one task)."""
 
     value: float
     stderr: float
