@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from rl3jax import object_level
+from rl3jax import baselines, object_level, statistics
 from rl3jax.agent import Agent
 from rl3jax.checkpoint import load_agent, save_agent
 from rl3jax.checks import ConfigError
@@ -10,6 +10,8 @@ from rl3jax.config import Config, Hyperparams
 from rl3jax.drawing import render_episode
 from rl3jax.envs import Environment, TabularModel, Transition, make_env
 from rl3jax.evaluation import Evaluation, evaluate_agent
+from rl3jax.run_folder import provenance
+from rl3jax.seeding import held_out_key
 from rl3jax.trainer import Trainer, TrainState, make_trainer
 
 __all__ = [
@@ -23,13 +25,17 @@ __all__ = [
     "TrainState",
     "Trainer",
     "Transition",
+    "baselines",
     "evaluate_agent",
+    "held_out_key",
     "load_agent",
     "make_env",
     "make_trainer",
     "object_level",
+    "provenance",
     "render_episode",
     "save_agent",
+    "statistics",
 ]
 
 __version__ = version("rl3jax")

@@ -1,4 +1,4 @@
-"""`python -m rl3jax.evaluate RUN`: scores a trained policy on held-out tasks."""
+"""`python -m rl3jax.evaluate [RUN]`: scores a trained policy and baselines on held-out tasks."""
 
 import dataclasses
 import json
@@ -11,13 +11,14 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rl3jax import plots
-from rl3jax.baselines import OptimalPolicy, UniformAgent
+from rl3jax import baselines, plots
+from rl3jax.baselines import AgentOrMaker
 from rl3jax.checkpoint import load_agent, write_text
 from rl3jax.checks import ConfigError
 from rl3jax.commands import one_line_errors, parse
 from rl3jax.config import Config
-from rl3jax.evaluation import AgentOrMaker, Evaluation, check_fits, evaluate_agent
+from rl3jax.envs import Environment
+from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
 from rl3jax.run_folder import RunFolder, provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
@@ -25,17 +26,23 @@ from rl3jax.trainer import config_env
 
 @dataclass(frozen=True)
 class EvaluateArgs:
-    """Score a run's policy on held-out tasks that no training used.
+    """Score a run's policy on held-out tasks that no training used, beside baselines by name.
 
-    A random agent and the tasks' optimal policies stand beside it, as floor and ceiling.
+    Without a RUN, the baselines alone, in --env.
     """
 
-    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
-    """Run folder of rl3jax.train."""
+    run: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="RUN")]] = None
+    """Run folder of rl3jax.train. None: baselines alone."""
+    baselines: tuple[str, ...] = ("random", "optimal")
+    """Baselines to score, or all: random, optimal, greedy, q-learning; bandit: thompson, ucb1,
+    gittins, bayes-optimal (small ones); mdp: psrl, psrl-prior-0, opsrl, beb, ucrl2."""
+    env: str | None = None
+    """Environment of the baselines, where there is no RUN: bandit, mdp, gridworld, module:Class."""
     variation: str | None = None
     """Task distribution to score on, for instance ood. None: the one trained on."""
     horizon: int | None = None
-    """Interaction budget of a meta-episode, in env steps. None: the one trained with."""
+    """Interaction budget of a meta-episode, in env steps. None: the one trained with, or else the
+    shortest in the paper."""
     n_tasks: int = 1000
     """Held-out tasks."""
     policy: Literal["last", "best"] = "last"
@@ -48,53 +55,73 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = parse(EvaluateArgs, argv, "evaluate")
     with one_line_errors():
-        folder = RunFolder(args.run)
-        config = _with_changes(folder.read_config(), args)
-        agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
+        config = _config(args)
         env = config_env(config)
-        check_fits(agent, env)
-    horizon = config.horizon
-    contenders: dict[str, AgentOrMaker] = {
-        f"{config.algo}, greedy": agent.replace(greedy=True),
-        f"{config.algo}, sampled": agent.replace(greedy=False),
-        "random": UniformAgent(env.num_actions),
-        "optimal": OptimalPolicy(env, horizon),
-    }
-    with one_line_errors():
+        contenders = _contenders(args, config, env)
         results = {
             name: evaluate_agent(
-                contender, env, horizon, args.n_tasks, held_out_key(), args.batch_size
+                contender, env, config.horizon, args.n_tasks, held_out_key(), args.batch_size
             )
             for name, contender in contenders.items()
         }
     distribution = config.variation or getattr(env, "variation", "own")
-    title = f"{config.env} ({distribution} tasks), H = {horizon}"
+    title = f"{config.env} ({distribution} tasks), H = {config.horizon}"
     _print_table(results, f"{title}, {args.n_tasks} held-out tasks")
-    stem = _write(folder, f"{distribution}-h{horizon}-{args.policy}", title, config, results)
-    print(f"written to {stem}.json and {stem}.png")
+    if args.run is not None:
+        name = f"{distribution}-h{config.horizon}-{args.policy}"
+        stem = _write(RunFolder(args.run), name, title, config, results)
+        print(f"written to {stem}.json and {stem}.png")
 
 
-def _with_changes(trained: Config, args: EvaluateArgs) -> Config:
+def _config(args: EvaluateArgs) -> Config:
+    """What to score on: as the run was trained, but for what the arguments change."""
     for name in ("n_tasks", "batch_size"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise ConfigError(f"{name} must be at least 1, not {value}")
-    return dataclasses.replace(
-        trained,
-        variation=args.variation or trained.variation,
-        horizon=args.horizon if args.horizon is not None else trained.horizon,
-    )
+    if (args.run is None) == (args.env is None):
+        raise ConfigError("give either a RUN to score or, for baselines alone, --env")
+    if args.run is None:
+        return Config(env=args.env, variation=args.variation, horizon=args.horizon).resolve()
+    trained = RunFolder(args.run).read_config()
+    changes = {"variation": args.variation, "horizon": args.horizon}
+    return dataclasses.replace(trained, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _contenders(args: EvaluateArgs, config: Config, env: Environment) -> dict[str, AgentOrMaker]:
+    """By name: the run's policy, greedy and sampled, then the baselines."""
+    contenders: dict[str, AgentOrMaker] = {}
+    if args.run is not None:
+        folder = RunFolder(args.run)
+        agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
+        check_fits(agent, env)
+        contenders[f"{config.algo}, greedy"] = agent.replace(greedy=True)
+        contenders[f"{config.algo}, sampled"] = agent.replace(greedy=False)
+    wanted = args.baselines
+    names = baselines.names(env, config.horizon) if "all" in wanted else wanted
+    tuned_on = _trained_on(args, config)
+    return contenders | {
+        name: baselines.make_baseline(name, env, config.horizon, tuned_on) for name in names
+    }
+
+
+def _trained_on(args: EvaluateArgs, config: Config) -> Environment:
+    """Where baselines' constants are tuned: on tasks like those that the policy was trained on."""
+    if args.run is None:
+        return config_env(dataclasses.replace(config, variation=None))
+    return config_env(RunFolder(args.run).read_config())
 
 
 def _print_table(results: dict[str, Evaluation], title: str) -> None:
-    optimum = results["optimal"].mean
+    optimum = results["optimal"].mean if "optimal" in results else None
     table = Table(title=title, title_justify="left")
     table.add_column("agent")
     table.add_column("return ± s.e.", justify="right")
-    table.add_column("of the optimum", justify="right")
+    if optimum is not None:
+        table.add_column("of the optimum", justify="right")
     for name, result in results.items():
         score = f"{result.mean:.2f} ± {result.stderr:.2f}"
-        table.add_row(name, score, f"{result.mean / optimum:.3f}")
+        table.add_row(name, score, *([] if optimum is None else [f"{result.mean / optimum:.3f}"]))
     Console().print(table)
 
 

@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax.agent import Agent, PolicyAgent
+from rl3jax.baselines import AgentOrMaker, make_baseline
 from rl3jax.checks import ConfigError
 from rl3jax.envs import Environment
 from rl3jax.rollout import rollout, sample_tasks
-
-AgentOrMaker = Agent | Callable[[Any], Agent]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Evaluation:
 
 
 def evaluate_agent(
-    agent: AgentOrMaker,
+    agent: AgentOrMaker | str,
     env: Environment,
     horizon: int,
     n_tasks: int,
@@ -78,7 +77,8 @@ def evaluate_agent(
     The same key gives the same tasks to every agent.
 
     Args:
-        agent: an agent, or a hashable function from a task to the agent that knows it.
+        agent: an agent, or a hashable function from a task to the agent that knows it, or the name
+            of a baseline (`baselines.names`).
         env: what the tasks are of.
         horizon: env steps of a meta-episode; agents are told of it.
         n_tasks: number of tasks.
@@ -86,9 +86,12 @@ def evaluate_agent(
         batch_size: tasks at a time, to bound memory (default: all at once). Same scores.
 
     Raises:
-        ConfigError: if the agent is for other numbers of states or actions than `env` has.
+        ConfigError: if the agent is for other numbers of states or actions than `env` has, or is no
+            baseline that plays in `env`.
         TableOverflowError: if the agent's object-level table could not hold a task's data.
     """
+    if isinstance(agent, str):
+        agent = make_baseline(agent, env, horizon)
     if isinstance(agent, PolicyAgent):
         check_fits(agent, env)
     key_tasks, key_episodes = jax.random.split(key)

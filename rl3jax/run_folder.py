@@ -13,6 +13,7 @@ evaluations/      what `rl3jax.evaluate` wrote
 
 import datetime
 import json
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -178,10 +179,22 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in RECORDED_PACKAGES},
         "commit": _commit(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
         "device": str(jax.devices()[0].device_kind),
         "devices": jax.device_count(),
         "platform": jax.default_backend(),
     }
+
+
+def _processor() -> str:
+    """The CPU's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # no Linux
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def _version(package: str) -> str | None:

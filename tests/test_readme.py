@@ -40,6 +40,12 @@ def test_seeds_as_one_program(tmp_path, monkeypatch, capsys):
     assert load_agent("my-agent").greedy
 
 
+def test_baselines_are_compared(capsys):
+    quick = example("compare").replace("n_tasks=1000", "n_tasks=20")
+    exec(compile(quick, "README.md", "exec"), {})
+    assert "Gittins − UCB1" in capsys.readouterr().out
+
+
 def test_own_environment_is_learned(corridor):
     """Its optimum is known: 3 steps to the goal, and all of the first episodes if need be."""
     env = corridor()

@@ -1,6 +1,38 @@
-"""Agents to compare with; each knows nothing of meta-training."""
+"""Agents to compare with; each knows nothing of meta-training. By name: `make_baseline`."""
 
+from rl3jax.baselines.bandit import ThompsonAgent, Ucb1Agent
+from rl3jax.baselines.bayes_optimal import BayesOptimalAgent, bayes_optimal_return
+from rl3jax.baselines.beb import BebAgent
+from rl3jax.baselines.gittins import GittinsAgent
+from rl3jax.baselines.greedy import EpsilonGreedyAgent
 from rl3jax.baselines.optimal import OptimalPolicy
+from rl3jax.baselines.psrl import OptimisticPsrlAgent, PsrlAgent
+from rl3jax.baselines.registry import (
+    BASELINES,
+    AgentOrMaker,
+    Baseline,
+    make_baseline,
+    names,
+    tuned_constant,
+)
 from rl3jax.baselines.uniform import UniformAgent
 
-__all__ = ["OptimalPolicy", "UniformAgent"]
+__all__ = [
+    "BASELINES",
+    "AgentOrMaker",
+    "Baseline",
+    "BayesOptimalAgent",
+    "BebAgent",
+    "EpsilonGreedyAgent",
+    "GittinsAgent",
+    "OptimalPolicy",
+    "OptimisticPsrlAgent",
+    "PsrlAgent",
+    "ThompsonAgent",
+    "Ucb1Agent",
+    "UniformAgent",
+    "bayes_optimal_return",
+    "make_baseline",
+    "names",
+    "tuned_constant",
+]

@@ -62,10 +62,15 @@ def bayes_optimal_values(num_arms: int, horizon: int) -> Float[np.ndarray, "N K"
     return q
 
 
+def table_entries(num_arms: int, horizon: int) -> int:
+    """Action-values in the table: one for each arm and vector of counts less than `horizon`."""
+    return num_arms * math.comb(horizon - 1 + 2 * num_arms, 2 * num_arms)
+
+
 def _check_table(num_arms: int, horizon: int) -> None:
     check_size("num_arms", num_arms)
     check_size("horizon", horizon)
-    entries = num_arms * math.comb(horizon - 1 + 2 * num_arms, 2 * num_arms)
+    entries = table_entries(num_arms, horizon)
     if entries > MAX_ENTRIES:
         raise ConfigError(
             f"Bayes-optimal play of num_arms={num_arms} to horizon={horizon} needs a table of "
@@ -97,7 +102,7 @@ def _counts_of_level(places: Int[np.ndarray, "T D"], total: int) -> Int[np.ndarr
 
 
 class BayesOptimalAgent(BanditAgent):
-    """Maximises the expected return of a whole meta-episode under the prior; see `create`.
+    """Maximises the expected return of a whole meta-episode under the prior (Bellman 1956).
 
     Attributes:
         horizon: pulls of a meta-episode.

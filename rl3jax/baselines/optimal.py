@@ -87,4 +87,5 @@ class OptimalPolicy:
             model.terminal,
             self.env.task_horizon,
             self.horizon,
+            self.env.max_successors,
         )

@@ -81,6 +81,7 @@ def finite_horizon_plan(
     terminal: Bool[Array, " S"],
     task_horizon: int | None,
     budget: int,
+    max_successors: int | None = None,
 ) -> tuple[Float[Array, ""], Int[Array, "H E S"]]:
     """The optimal policy of a known task for a meta-episode, by backward induction.
 
@@ -99,12 +100,15 @@ def finite_horizon_plan(
         task_horizon: E, length of an object-level episode; `None` if it has no limit, in which
             case e does not matter and the plan has a single row, E = 1.
         budget: H, length of the meta-episode.
+        max_successors: the most next states of positive probability that a pair of state and action
+            has, where that is known to be few; the plan is the same, and quicker.
 
     Returns:
         The optimal expected undiscounted return, and the optimal actions by step of the
         meta-episode, step of the object-level episode and state: int8, or int32 if A > 127.
     """
     num_states, num_actions = mean_reward.shape
+    expectation = _expectation(transition_probs, max_successors)
     action_dtype = jnp.int8 if num_actions <= 127 else jnp.int32
 
     def step_back(
@@ -113,9 +117,19 @@ def finite_horizon_plan(
         restart = jnp.full((1, num_states), start @ v_tp1[0])
         carry_on = v_tp1 if task_horizon is None else jnp.concatenate([v_tp1[1:], restart])
         continuation = jnp.where(terminal[None, :], restart, carry_on)
-        q_t = mean_reward[None] + jnp.einsum("san,en->esa", transition_probs, continuation)
+        q_t = mean_reward[None] + expectation(continuation)
         return q_t.max(axis=-1), q_t.argmax(axis=-1).astype(action_dtype)
 
     v_end = jnp.zeros((task_horizon or 1, num_states), mean_reward.dtype)
     v_0, actions = jax.lax.scan(step_back, v_end, length=budget, reverse=True)
     return start @ v_0[0], actions
+
+
+def _expectation(
+    transition_probs: Float[Array, "S A S"], max_successors: int | None
+) -> Callable[[Float[Array, "E S"]], Float[Array, "E S A"]]:
+    """The function Σ_s' P(s'|s, a) v(e, s') of v."""
+    if max_successors is None or max_successors >= len(transition_probs):
+        return lambda v: jnp.einsum("san,en->esa", transition_probs, v)
+    probs, successors = jax.lax.top_k(transition_probs, max_successors)
+    return lambda v: jnp.einsum("sak,esak->esa", probs, v[:, successors])

@@ -1,0 +1,112 @@
+"""Figures that experiments share, in one style; each as PNG to look at and SVG to print."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.gathered import Gathered
+from experiments.results import Curve
+from experiments.rows import Row
+
+BAND = 1.96
+"""Standard errors in the half-width of a 95 % band."""
+
+COLORS = {
+    "rl3": "#1f5fa8",
+    "rl2": "#d1622b",
+    "rl3-markov": "#6aa5d8",
+    "rl3-coarse": "#3d9a6c",
+    "optimal": "#222222",
+    "random": "#aaaaaa",
+}
+"""Of the contenders that every figure shows; classical baselines take the others in turn."""
+
+OTHERS = ("#8a5fb0", "#c9a227", "#4c9f9f", "#b0476f", "#7a7a3a", "#9c6b4e", "#5b6ee1", "#708090")
+
+
+def color_of(contender: str, others: Sequence[str] = ()) -> str:
+    """The same in every figure of an experiment; `others` are the baselines it shows."""
+    algo = contender.removesuffix(" greedy").removesuffix(" sampled")
+    if algo in COLORS:
+        return COLORS[algo]
+    return OTHERS[list(others).index(contender) % len(OTHERS)] if contender in others else "#555555"
+
+
+def panels(
+    count: int, width: float = 4.2, height: float = 3.4, columns: int = 3
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, in rows of at most `columns`."""
+    across = min(count, columns)
+    down = -(-count // across)
+    figure = Figure(figsize=(width * across, height * down + 0.4), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in grid[count:]:
+        axes.set_axis_off()
+    for axes in grid[:count]:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    return figure, list(grid[:count])
+
+
+def line(axes: Axes, curves: Sequence[Curve], label: str, color: str, scale: float = 1.0) -> None:
+    """A curve and its band: of one run 95 % over tasks, of several their mean and range."""
+    x = scale * np.asarray(curves[0].x)
+    means = np.asarray([curve.mean for curve in curves])
+    half = BAND * np.nan_to_num(np.asarray(curves[0].stderr)) if len(curves) == 1 else 0.0
+    axes.plot(x, means.mean(axis=0), label=label, color=color, linewidth=1.4)
+    low, high = means.min(axis=0) - half, means.max(axis=0) + half
+    axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+
+
+def within_meta_episode(
+    rows: Sequence[Row], contenders: Mapping[str, str], found: Gathered, what: str, ylabel: str
+) -> Figure:
+    """A panel a row: `what` ("regret" or "per_episode") of contenders, by object-level episode.
+
+    Args:
+        rows: those to show; the ones without results are left out.
+        contenders: titles by name; a name is a baseline's, or like "rl3 greedy".
+        found: results.
+        what: field of a score.
+        ylabel: of the leftmost panels.
+    """
+    shown = [row for row in rows if found.of(row)]
+    figure, axes = panels(max(len(shown), 1))
+    names = [name for name in contenders if not name.startswith("rl")]
+    for axis, row in zip(axes, shown, strict=False):
+        for name, title in contenders.items():
+            curves = [getattr(score, what) for score in found.scores(row, name)]
+            if curves:
+                line(axis, curves, title, color_of(name, names))
+        axis.set(title=row.title)
+        axis.set_xlabel("env step" if what == "regret" else "object-level episode")
+    axes[0].set_ylabel(ylabel)
+    if shown:
+        legend(figure, axes)
+    return figure
+
+
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One for all panels, below them."""
+    entries: dict[str, Artist] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        entries = {**dict(zip(labels, handles, strict=True)), **entries}
+    figure.legend(
+        list(entries.values()), list(entries),
+        loc="outside lower center", ncols=max(1, int(figure.get_figwidth() / 1.8)), frameon=False,
+    )  # fmt: skip
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """As stem.png and stem.svg."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    # Without a date and with fixed ids, so that equal figures are equal files.
+    with mpl.rc_context({"svg.hashsalt": "rl3jax"}):
+        figure.savefig(stem.with_suffix(".png"), dpi=130)
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})

@@ -1,0 +1,51 @@
+"""The rows of a table: which tasks are played, and by agents of which training."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PRESETS = ("quick", "cpu", "paper")
+"""From the least to the most that is trained."""
+
+SEEDS = {"quick": 2, "cpu": 4, "paper": 4}
+
+
+@dataclass(frozen=True)
+class Training:
+    """A meta-training, but for its seed.
+
+    Attributes:
+        name: of its run folder.
+        config: fields of `rl3jax.Config`, so flags of `rl3jax.train`.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: tasks and budget on which agents are scored.
+
+    Attributes:
+        name: as in published.json.
+        title: in tables.
+        env, variation, horizon: what is played.
+        trainings: by algorithm, what plays; empty for classical baselines alone.
+        n_tasks: held-out tasks.
+        batch_size: tasks at a time, to bound memory; None: all.
+    """
+
+    name: str
+    title: str
+    env: str
+    variation: str
+    horizon: int
+    trainings: Mapping[str, Training] = field(default_factory=dict)
+    n_tasks: int = 1000
+    batch_size: int | None = None
+
+    @property
+    def tasks(self) -> str:
+        """Name of what is played, whoever plays: rows that share it share their baselines."""
+        return f"{self.env}-{self.variation}-h{self.horizon}"

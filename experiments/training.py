@@ -1,0 +1,145 @@
+"""Meta-trainings as runs of `rl3jax.train`: each in a folder of its own, resumed if interrupted."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.results import Curve, TrainingRecord
+from experiments.rows import Training
+
+LOG = "train.log"
+
+
+class TrainingError(RuntimeError):
+    """A training did not end well; the message is one line."""
+
+
+def command(training: Training, seed: int) -> list[str]:
+    """The command line that trains it, but for the run folder."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in training.config.items()]
+    return ["-m", "rl3jax.train", *flags, f"--seed={seed}"]
+
+
+def command_line(training: Training, seed: int) -> str:
+    """The same as a line for a shell."""
+    return shlex.join(["python", *command(training, seed)])
+
+
+def run_folder(runs: Path, training: Training, seed: int) -> Path:
+    """Where a training's run lies."""
+    return runs / f"{training.name}-s{seed}"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run has made all its iterations and left its last checkpoint and agent."""
+    if not (folder / "config.json").is_file() or not (folder / "agent").is_dir():
+        return False
+    iterations = read_config(folder)["iterations"]
+    if len(read_metrics(folder)) < iterations:
+        return False
+    # A kill may fall between the last line and its agent. Checkpoints may be removed to save space.
+    checkpoints = folder / "checkpoints"
+    return (
+        checkpoints / f"{iterations:08d}" / "manifest.json"
+    ).is_file() or not checkpoints.is_dir()
+
+
+def train(training: Training, seed: int, folder: Path) -> None:
+    """Trains, or goes on where an earlier run stopped; nothing if that is finished.
+
+    Raises:
+        TrainingError: if the folder holds a run of other settings, or the training fails.
+    """
+    _check_same_settings(training, seed, folder)
+    if is_finished(folder):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments = [*command(training, seed), f"--out={folder}"]
+    if any((folder / "checkpoints").glob("*/manifest.json")):
+        arguments = ["-m", "rl3jax.train", f"--resume={folder}"]
+    elif not (folder / "metrics.jsonl").exists():
+        (folder / "config.json").unlink(missing_ok=True)  # it stopped before its first checkpoint
+    with (folder / LOG).open("a") as log:
+        done = subprocess.run([sys.executable, *arguments], stdout=log, stderr=subprocess.STDOUT)
+    if done.returncode != 0 or not is_finished(folder):
+        raise TrainingError(
+            f"{folder.name} failed (exit code {done.returncode}); see {folder / LOG}"
+        )
+
+
+def _check_same_settings(training: Training, seed: int, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        return
+    stored = read_config(folder)
+    for name, value in {**training.config, "seed": seed}.items():
+        if name != "preset" and stored.get(name) != value:
+            raise TrainingError(
+                f"{folder} was trained with {name} = {stored.get(name)!r}, this preset says "
+                f"{value!r}; move it away to train anew"
+            )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved config of a run."""
+    path = folder / "config.json"
+    config = _read(path, json.loads)
+    if not isinstance(config, dict) or not isinstance(config.get("iterations"), int):
+        raise TrainingError(f"{path} is damaged: it is no config of a run")
+    return config
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """A line an iteration; one that a kill cut short does not count."""
+    if not (folder / "metrics.jsonl").is_file():
+        return []
+    return _read(folder / "metrics.jsonl", _complete_lines)
+
+
+def _complete_lines(text: str) -> list[dict[str, Any]]:
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in lines]
+
+
+def _read(path: Path, parse: Any) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise TrainingError(f"{path} is damaged: {error}") from error
+
+
+def record(training: Training, seed: int, folder: Path) -> TrainingRecord:
+    """What a finished run was and cost.
+
+    Raises:
+        TrainingError: if a file of the run is damaged.
+    """
+    try:
+        return _record(training, seed, folder)
+    except (IndexError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"{folder} has damaged metrics or provenance: {type(error).__name__} {error}"
+        ) from error
+
+
+def _record(training: Training, seed: int, folder: Path) -> TrainingRecord:
+    metrics = read_metrics(folder)
+    last: Mapping[str, Any] = metrics[-1]
+    return TrainingRecord(
+        command=command_line(training, seed),
+        env_steps=last["env_steps"],
+        iterations=last["iteration"],
+        seconds=sum(line["seconds"] for line in metrics),
+        provenance=_read(folder / "provenance.json", json.loads)[-1],
+        curve=Curve.of(
+            *(
+                [line[name] for line in metrics]
+                for name in ("env_steps", "mean_return", "stderr_return")
+            )
+        ),
+    )
