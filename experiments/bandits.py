@@ -20,7 +20,7 @@ ALGORITHMS = ("rl2", "rl3", "rl3-markov")
 # What an iteration trains on and how many there are, by preset and horizon.
 SIZES: dict[str, dict[str, Any]] = {
     "quick": {
-        "recurrent": {"network": "gru", "width": 32, "n_tasks": 256, "minibatches": 8},
+        "recurrent": {"network": "gru", "width": 32, "n_tasks": 128, "minibatches": 4},
         "markov": {"network": "markov", "n_tasks": 1024, "minibatches": 16},
         "iterations": {100: 20, 500: 8},
     },

@@ -15,7 +15,7 @@ from experiments import scoring, training
 from experiments.experiment import Experiment
 from experiments.gathered import BASELINES, gather
 from experiments.results import Result, ResultError, read_result, write_text
-from experiments.rows import SEEDS, Row, Training
+from experiments.rows import Row, Training
 from experiments.sections import render
 from experiments.training import TrainingError
 
@@ -29,7 +29,7 @@ class Args:
     preset: Literal["quick", "cpu", "paper"] = "quick"
     """How much is trained: quick takes minutes and cpu an hour or two on 2 cores, paper a GPU."""
     seeds: int | None = None
-    """Seeds of every training: 0, 1, … (default: quick 2, else 4)."""
+    """Seeds of every training: 0, 1, … (default: as many as the preset has)."""
     rows: tuple[str, ...] = ()
     """Rows to run, by name (default: all of the preset)."""
     jobs: int = 2
@@ -67,7 +67,7 @@ def _run(experiment: Experiment, args: Args) -> None:
             raise ValueError(f"{name} must be at least 1, not {value}")
     work = Work(experiment, args.preset, args.out, args.runs)
     rows, baseline_rows = _chosen(experiment, args.preset, args.rows)
-    seeds = range(args.seeds or SEEDS[args.preset])
+    seeds = range(args.seeds or experiment.seeds[args.preset])
     missing = [(row, seed) for row in rows for seed in seeds if not work.is_done(row, seed)]
     unplayed = [row for row in baseline_rows if not work.is_done(row, None)]
     console.print(

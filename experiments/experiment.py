@@ -1,6 +1,6 @@
 """What an experiment is: rows of a table, what is measured of them, and how it is shown."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.gathered import Gathered
 from experiments.results import Score
-from experiments.rows import Row
+from experiments.rows import SEEDS, Row
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Experiment:
         section: Markdown, from the results at hand, whatever is missing.
         figures: by file name without ending, from the same.
         baseline_rows: rows that the classical baselines play, whatever the preset.
+        seeds: of every training, by preset.
     """
 
     name: str
@@ -45,3 +46,4 @@ class Experiment:
     section: Callable[[Gathered], str]
     figures: Callable[[Gathered], dict[str, Figure]]
     baseline_rows: Callable[[], list[Row]] = list
+    seeds: Mapping[str, int] = field(default_factory=lambda: SEEDS)

@@ -8,6 +8,7 @@ PRESETS = ("quick", "cpu", "paper")
 """From the least to the most that is trained."""
 
 SEEDS = {"quick": 2, "cpu": 4, "paper": 4}
+"""Of every training, unless an experiment says otherwise."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from experiments.results import Curve, TrainingRecord
 from experiments.rows import Training
 
 LOG = "train.log"
+LAST_POLICY = "--validate-every=0"
+"""What is scored is the last policy, as in the paper; no best one is looked for."""
 
 
 class TrainingError(RuntimeError):
@@ -21,7 +23,7 @@ class TrainingError(RuntimeError):
 def command(training: Training, seed: int) -> list[str]:
     """The command line that trains it, but for the run folder."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in training.config.items()]
-    return ["-m", "rl3jax.train", *flags, f"--seed={seed}"]
+    return ["-m", "rl3jax.train", *flags, LAST_POLICY, f"--seed={seed}"]
 
 
 def command_line(training: Training, seed: int) -> str:

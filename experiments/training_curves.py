@@ -14,7 +14,7 @@ from experiments.experiment import Experiment, Measured
 from experiments.gathered import Gathered
 from experiments.published import TO_MATCH, published
 from experiments.results import Curve
-from experiments.rows import Row
+from experiments.rows import SEEDS, Row
 from experiments.scoring import algorithm_title
 
 ALGORITHMS = ("rl2", "rl3", "rl3-markov", "rl3-coarse")
@@ -123,8 +123,9 @@ def _figure(shown: list[Row], found: Gathered) -> Figure:
 
 
 EXPERIMENT = Experiment(
-    "training_curves", "Training curves (figures 4 to 6)", rows, measure, section, draw
-)
+    "training_curves", "Training curves (figures 4 to 6)", rows, measure, section, draw,
+    seeds=SEEDS | {"quick": 1},  # of many trainings
+)  # fmt: skip
 
 if __name__ == "__main__":
     main(EXPERIMENT)

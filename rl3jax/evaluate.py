@@ -84,8 +84,11 @@ def _config(args: EvaluateArgs) -> Config:
     if args.run is None:
         return Config(env=args.env, variation=args.variation, horizon=args.horizon).resolve()
     trained = RunFolder(args.run).read_config()
-    changes = {"variation": args.variation, "horizon": args.horizon}
-    return dataclasses.replace(trained, **{k: v for k, v in changes.items() if v is not None})
+    return dataclasses.replace(
+        trained,
+        variation=args.variation or trained.variation,
+        horizon=args.horizon if args.horizon is not None else trained.horizon,
+    )
 
 
 def _contenders(args: EvaluateArgs, config: Config, env: Environment) -> dict[str, AgentOrMaker]:

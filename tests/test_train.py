@@ -110,6 +110,28 @@ def test_evaluate_out_of_distribution_and_at_another_horizon(whole, capsys):
     assert (whole / "evaluations" / "ood-h5-best.json").is_file()
 
 
+def test_evaluate_with_baselines_by_name(whole, capsys):
+    run(f"{whole} --n-tasks 10 --baselines thompson gittins", evaluate)
+    scores = json.loads((whole / "evaluations" / "iid-h8-last.json").read_text())["scores"]
+    assert list(scores) == ["rl3, greedy", "rl3, sampled", "thompson", "gittins"]
+    assert "of the optimum" not in capsys.readouterr().out
+
+
+def test_evaluate_of_baselines_alone(capsys):
+    run("--env bandit --horizon 6 --n-tasks 10 --baselines all", evaluate)
+    output = capsys.readouterr().out
+    for name in ("random", "optimal", "greedy", "q-learning", "ucb1", "bayes-optimal"):
+        assert name in output
+
+
+def test_evaluate_refuses_baselines_that_do_not_play_here(whole, capsys):
+    assert "did you mean 'psrl'" in refused(capsys, f"{whole} --baselines psl", evaluate)
+    assert "plays environments" in refused(capsys, f"{whole} --baselines psrl", evaluate)
+    assert "RUN" in refused(capsys, "--baselines random", evaluate)
+    assert "--env" in refused(capsys, f"{whole} --env bandit", evaluate)
+    assert "did you mean 'bandit'" in refused(capsys, "--env bandits", evaluate)
+
+
 def test_default_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):

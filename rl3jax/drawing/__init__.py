@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray, UInt8
 
+from rl3jax.baselines import AgentOrMaker
 from rl3jax.checks import ConfigError, check_size
 from rl3jax.drawing import files
 from rl3jax.drawing.episode import (
@@ -28,7 +29,6 @@ from rl3jax.drawing.pictures import (
     view_type,
 )
 from rl3jax.envs import Environment
-from rl3jax.evaluation import AgentOrMaker
 
 __all__ = [
     "ENDINGS",

@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
 from rl3jax.agent import Agent, Decision, PolicyAgent
+from rl3jax.baselines import AgentOrMaker
 from rl3jax.envs import Environment
-from rl3jax.evaluation import AgentOrMaker, check_overflow
+from rl3jax.evaluation import check_overflow
 from rl3jax.object_level import NoLearner, ObjectLearner
 from rl3jax.rollout import Trajectory, rollout
 
