@@ -33,7 +33,7 @@ from rl3jax import baselines, train
 
 CONFIG = {
     "env": "bandit", "network": "markov", "width": 8, "horizon": 10, "n_tasks": 8,
-    "iterations": 2, "minibatches": 2, "epochs": 1, "validate_every": 0,
+    "iterations": 2, "minibatches": 2, "epochs": 1,
 }  # fmt: skip
 TRAININGS = {algo: Training(f"tiny-{algo}", CONFIG | {"algo": algo}) for algo in ("rl2", "rl3")}
 # Two rows that share their trainings, and one for baselines alone.
@@ -160,7 +160,7 @@ def test_an_experiment_runs_once_and_mends_what_is_missing(tmp_path, monkeypatch
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     monkeypatch.setattr(baselines, "names", lambda env, horizon: ("random", "optimal", "thompson"))
     runs, results = tmp_path / "runs" / "quick", tmp_path / "results"
-    tiny = experiment([ROW], [ROW], bandits.measure)
+    tiny = experiment([ROW], [ROW], bandits.EXPERIMENT.measure)
 
     # Of four trainings two are finished, and one was interrupted.
     train_here(TRAININGS["rl3"], 0, runs / "tiny-rl3-s0")

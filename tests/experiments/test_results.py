@@ -236,13 +236,21 @@ def test_a_value_of_another_type_is_refused_or_allowed_there(path, field, value)
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400])
-@pytest.mark.parametrize("where", ["returns", "mean"])
+@pytest.mark.parametrize("where", ["returns", "mean", "extra"])
 def test_numbers_that_are_not_finite_are_refused(path, number, where):
     values = json.loads(path.read_text())
     score = values["scores"]["rl3 greedy"]
-    (score["returns"] if where == "returns" else score["regret"]["mean"])[1] = "HERE"
+    places = {
+        "returns": score["returns"],
+        "mean": score["regret"]["mean"],
+        "extra": values["extra"]["levels"],
+    }
+    places[where][1] = "HERE"
     path.write_text(json.dumps(values).replace('"HERE"', number))
-    refusal(path)
+    if where == "extra" and number.startswith("1"):  # what an experiment keeps there is its own
+        assert read_result(path).extra
+    else:
+        refusal(path)
 
 
 def test_columns_of_a_curve_are_of_one_length(path):

@@ -34,7 +34,8 @@ def test_the_command_line_says_what_is_trained(preset, trained):
     module, name, *flags = training.command(trained, seed=3)
     assert (module, name) == ("-m", "rl3jax.train")
     args = parse(TrainArgs, flags, "train")
-    assert args.config == rl3jax.Config(**trained.config, seed=3)
+    # The last policy is scored, so none is validated.
+    assert args.config == rl3jax.Config(**trained.config, seed=3, validate_every=0)
     assert (args.resume, args.init_from, args.log) == (None, None, ())
 
 
@@ -269,7 +270,7 @@ def test_the_record_of_a_training(run):
     record = training.record(TINY, 0, run.folder)
     assert record.command == (
         "python -m rl3jax.train --env=bandit --algo=rl2 --horizon=10 --n-tasks=8 --iterations=3 "
-        "--seed=0"
+        "--validate-every=0 --seed=0"
     )
     assert (record.env_steps, record.iterations, record.seconds) == (240, 3, 6.0)
     assert record.provenance == {"commit": "b"}  # where it ended
