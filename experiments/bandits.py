@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from experiments import figures, tables
 from experiments.command import main
-from experiments.experiment import Experiment, Measured
+from experiments.experiment import Experiment
 from experiments.gathered import Gathered
 from experiments.rows import Row, Training
-from experiments.scoring import algorithm_title, score_agents
+from experiments.scoring import algorithm_title, measure_scores
 
 ALGORITHMS = ("rl2", "rl3", "rl3-markov")
 
@@ -69,25 +69,9 @@ def baseline_rows() -> list[Row]:
     return [*published, Row("bandit-ood-h500", "H = 500, OOD", "bandit", "ood", 500)]
 
 
-def measure(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
-    """Scores on the held-out tasks."""
-    del seed
-    return Measured(score_agents(row, agents))
-
-
 def section(found: Gathered) -> str:
     """Table 2, the classical algorithms, and the costs."""
-    return "\n\n".join(
-        [
-            "Greedy policies:",
-            tables.meta_rl(rows("paper"), ALGORITHMS, found, "greedy"),
-            "The same policies, sampled:",
-            tables.meta_rl(rows("paper"), ALGORITHMS, found, "sampled"),
-            tables.BASELINES_HEADING,
-            tables.baselines(baseline_rows(), found),
-            tables.costs(rows("paper"), found),
-        ]
-    )
+    return tables.comparison(rows("paper"), ALGORITHMS, baseline_rows(), found)
 
 
 def draw(found: Gathered) -> dict[str, Figure]:
@@ -101,7 +85,7 @@ def draw(found: Gathered) -> dict[str, Figure]:
 
 
 EXPERIMENT = Experiment(
-    "bandits", "Bernoulli bandits (table 2)", rows, measure, section, draw, baseline_rows
+    "bandits", "Bernoulli bandits (table 2)", rows, measure_scores, section, draw, baseline_rows
 )
 
 if __name__ == "__main__":

@@ -7,16 +7,17 @@ retrained, in five variations that differ in one respect each.
 import dataclasses
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import figures, tables
 from experiments.command import main
-from experiments.experiment import Experiment, Measured
+from experiments.experiment import Experiment
 from experiments.gathered import Gathered
 from experiments.published import published
 from experiments.rows import Row, Training
-from experiments.scoring import algorithm_title, score_agents
+from experiments.scoring import algorithm_title, measure_scores
 
 ALGORITHMS = ("rl2", "rl3", "rl3-coarse", "rl3-markov")
 SHIFTED = ("dense", "deterministic", "watery", "dangerous", "corner")
@@ -77,25 +78,9 @@ def baseline_rows() -> list[Row]:
     return [dataclasses.replace(row, trainings={}) for row in rows("paper")]
 
 
-def measure(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
-    """Scores on the held-out tasks."""
-    del seed
-    return Measured(score_agents(row, agents))
-
-
 def section(found: Gathered) -> str:
     """Table 4, the classical algorithms, and the costs."""
-    return "\n\n".join(
-        [
-            "Greedy policies:",
-            tables.meta_rl(rows("paper"), ALGORITHMS, found, "greedy"),
-            "The same policies, sampled:",
-            tables.meta_rl(rows("paper"), ALGORITHMS, found, "sampled"),
-            tables.BASELINES_HEADING,
-            tables.baselines(baseline_rows(), found),
-            tables.costs(rows("paper"), found),
-        ]
-    )
+    return tables.comparison(rows("paper"), ALGORITHMS, baseline_rows(), found)
 
 
 def draw(found: Gathered) -> dict[str, Figure]:
@@ -105,6 +90,9 @@ def draw(found: Gathered) -> dict[str, Figure]:
         _bars(axis, found, ours=title.startswith("ours"))
         axis.set(title=title)
         axis.axhline(0, color="#444444", linewidth=0.8)
+    limits = np.array([axis.get_ylim() for axis in axes])
+    for axis in axes:
+        axis.set_ylim(limits.min(), limits.max())
     axes[0].set_ylabel("meta-episode return")
     figures.legend(figure, axes)
     return {"gridworlds": figure}
@@ -141,7 +129,7 @@ def _published_bar(row: Row, algo: str) -> tuple[float, float] | None:
 
 
 EXPERIMENT = Experiment(
-    "gridworlds", "Gridworlds (table 4)", rows, measure, section, draw, baseline_rows
+    "gridworlds", "Gridworlds (table 4)", rows, measure_scores, section, draw, baseline_rows
 )
 
 if __name__ == "__main__":

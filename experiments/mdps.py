@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from experiments import figures, published, tables
 from experiments.command import main
-from experiments.experiment import Experiment, Measured
+from experiments.experiment import Experiment
 from experiments.gathered import OPTIMAL, Gathered
 from experiments.rows import SEEDS, Row, Training
-from experiments.scoring import algorithm_title, score_agents
+from experiments.scoring import algorithm_title, measure_scores
 from rl3jax import statistics
 
 ALGORITHMS = ("rl2", "rl3", "rl3-markov")
@@ -30,12 +30,14 @@ SIZES: dict[str, dict[str, Any]] = {
         "markov": {"network": "markov", "width": 64, "steps": 65_536, "iterations": 10},
         "window": {"network": "transformer", "width": 16, "steps": 4_096, "iterations": 4},
         "window_tasks": 100,
+        "budget_tasks": 200,
     },
     "cpu": {
         "recurrent": {"network": "gru", "width": 128, "steps": 65_536, "iterations": 60},
         "markov": {"network": "markov", "width": 128, "steps": 131_072, "iterations": 150},
         "window": {"network": "transformer", "width": 32, "steps": 65_536, "iterations": 60},
         "window_tasks": 200,
+        "budget_tasks": 1000,
     },
 }
 MINIBATCHES = 8
@@ -76,6 +78,7 @@ def figure_rows(preset: str) -> list[tuple[Row, Row]]:
     pairs = []
     for horizon in BUDGETS:
         trained = trainings(preset, horizon, "paper-rlc", BY_BUDGET)
+        n_tasks = SIZES[preset]["budget_tasks"] if preset in SIZES else 1000
         batch_size = 250 if horizon > 1000 else None
         iid, ood = (
             Row(
@@ -85,7 +88,8 @@ def figure_rows(preset: str) -> list[tuple[Row, Row]]:
                 variation,
                 horizon,
                 trained,
-                batch_size=batch_size,
+                n_tasks,
+                batch_size,
             )
             for variation in ("iid", OOD)
         )
@@ -129,27 +133,14 @@ def baseline_rows() -> list[Row]:
     ]
 
 
-def measure(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
-    """Scores on the held-out tasks."""
-    del seed
-    return Measured(score_agents(row, agents))
-
-
 def section(found: Gathered) -> str:
     """Table 3, the figure's numbers, the classical algorithms, and the costs."""
-    return "\n\n".join(
-        [
-            "Greedy policies:",
-            tables.meta_rl(table_rows("paper"), ALGORITHMS, found, "greedy"),
-            "The same policies, sampled:",
-            tables.meta_rl(table_rows("paper"), ALGORITHMS, found, "sampled"),
-            "By budget: return as a fraction of the optimal policy's (greedy; published values are "
-            "read off the paper's figure):",
-            budget_table(found),
-            tables.BASELINES_HEADING,
-            tables.baselines(baseline_rows(), found),
-            tables.costs(rows("paper"), found),
-        ]
+    by_budget = (
+        "By budget, return as a fraction of the optimal policy's (greedy; the paper's values are "
+        f"read off its figure):\n\n{budget_table(found)}"
+    )
+    return tables.comparison(
+        table_rows("paper"), ALGORITHMS, baseline_rows(), found, by_budget, rows("paper")
     )
 
 
@@ -240,7 +231,7 @@ def _budget_lines(axis: Axes, rows_shown: tuple[Row, ...], algo: str, found: Gat
 
 EXPERIMENT = Experiment(
     "mdps", "Random MDPs (table 3, and the figure by budget)",
-    rows, measure, section, draw, baseline_rows,
+    rows, measure_scores, section, draw, baseline_rows,
     seeds=SEEDS | {"quick": 1},  # of many trainings
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ import numpy as np
 import rl3jax
 
 FORMAT = "rl3jax-result-1"
-CURVE_POINTS = 200
+CURVE_POINTS = 100
 """A curve within a meta-episode is kept at no more points than this."""
 
 PROVENANCE = frozenset({"commit", "platform", "processor", "cores", "device", "devices"})

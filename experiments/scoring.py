@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import rl3jax
+from experiments.experiment import Measured
 from experiments.gathered import OPTIMAL
 from experiments.results import Curve, Score
 from experiments.rows import Row
@@ -16,6 +17,12 @@ from rl3jax import Evaluation, baselines, statistics
 def environment(row: Row) -> rl3jax.Environment:
     """What the row is played in."""
     return rl3jax.make_env(row.env, variation=row.variation)
+
+
+def measure_scores(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
+    """What most experiments measure: the scores of `score_agents`."""
+    del seed
+    return Measured(score_agents(row, agents))
 
 
 def score_agents(row: Row, agents: dict[str, Any]) -> dict[str, Score]:

@@ -16,7 +16,8 @@ from rl3jax import statistics
 
 NOT_RUN = "not yet run"
 NOTHING = "–"
-BASELINES_HEADING = "Classical algorithms on the same tasks (in parentheses, a tuned constant):"
+DUAN = "rl2-duan"
+"""Not ours to run, but published beside the classical algorithms."""
 AGREES = 3.0
 """Standard errors within which a number counts as reproduced."""
 
@@ -40,8 +41,10 @@ def number(value: float, decimals: int | None = None) -> str:
 
 
 def over_tasks(value: float, stderr: float) -> str:
-    """Mean ± standard error, down to the latter's first digit."""
-    decimals = 1 if math.isnan(stderr) or stderr == 0 else max(1, math.ceil(-math.log10(stderr)))
+    """Mean ± standard error, to as many decimals as the latter deserves."""
+    decimals = 1
+    if stderr > 0:
+        decimals = 0 if stderr >= 10 else max(1, math.ceil(-math.log10(stderr)))
     return f"{number(value, decimals)} ± {number(stderr, decimals)}"
 
 
@@ -78,22 +81,61 @@ def published_cell(theirs: Published | None, ours: Score | None = None) -> str:
 # --- tables -------------------------------------------------------------------------------------
 
 
+def comparison(
+    rows: Sequence[Row],
+    algos: Sequence[str],
+    baseline_rows: Sequence[Row],
+    found: Gathered,
+    more: str = "",
+    trained_rows: Sequence[Row] = (),
+) -> str:
+    """A table of the paper: greedy, sampled, `more`, classical algorithms, and what it all cost.
+
+    Args:
+        rows: of the table.
+        algos: that were trained.
+        baseline_rows: that classical algorithms played.
+        found: results.
+        more: Markdown of the experiment's own.
+        trained_rows: whose trainings are listed, if others than `rows`.
+    """
+    parts = [
+        "Greedy policies:",
+        meta_rl(rows, algos, found, "greedy"),
+        "The same policies, sampled:",
+        meta_rl(rows, algos, found, "sampled"),
+        more,
+        "Classical algorithms on the same tasks (in parentheses, a tuned constant):",
+        baselines(baseline_rows, found),
+        costs(trained_rows or rows, found),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
 def meta_rl(rows: Sequence[Row], algos: Sequence[str], found: Gathered, manner: str) -> str:
-    """Trained agents: ours and, in the line's second cell of each algorithm, the paper's."""
-    header = ["tasks and budget", "preset, seeds"]
+    """Trained agents: a line a row; of each algorithm ours and, where there is one, the paper's."""
+    in_paper = [algo for algo in algos if any(published(row.name, algo) for row in rows)]
+    header = ["tasks and budget", "preset, seeds × tasks"]
     for algo in algos:
-        header += [algorithm_title(algo), "paper"]
+        header += [algorithm_title(algo), *(["paper"] if algo in in_paper else [])]
     header += [f"{algorithm_title('rl3')} − {algorithm_title('rl2')}", "optimum"]
-    return table(header, [_meta_rl_line(row, algos, found, manner) for row in rows])
+    lines = []
+    for row in rows:
+        line = [row.title, preset_cell(found.trained.get(row.name, []))]
+        for algo in algos:
+            line.append(scores_cell(found.scores(row, f"{algo} {manner}")))
+            if algo in in_paper:
+                line.append(published_cell(published(row.name, algo)))
+        difference = paired_cell(found.trained.get(row.name, []), f"rl3 {manner}", f"rl2 {manner}")
+        lines.append([*line, difference, _optimum(row, found)])
+    return table(header, lines)
 
 
-def _meta_rl_line(row: Row, algos: Sequence[str], found: Gathered, manner: str) -> list[str]:
-    results = found.trained.get(row.name, [])
-    line = [row.title, f"{results[0].preset}, {len(results)}" if results else NOTHING]
-    for algo in algos:
-        scores = found.scores(row, f"{algo} {manner}")
-        line += [scores_cell(scores), published_cell(published(row.name, algo))]
-    return [*line, paired_cell(results, f"rl3 {manner}", f"rl2 {manner}"), _optimum(row, found)]
+def preset_cell(results: Sequence[Result]) -> str:
+    """How much was run: "quick, 2 × 1000" is two seeds, each scored on a thousand tasks."""
+    if not results:
+        return NOTHING
+    return f"{results[0].preset}, {len(results)} × {results[0].n_tasks}"
 
 
 def paired_cell(results: Sequence[Result], name: str, other: str) -> str:
@@ -120,6 +162,8 @@ def baselines(rows: Sequence[Row], found: Gathered) -> str:
         titles |= {name: score.title for name, score in result.scores.items()}
     if not titles:
         return f"Baselines: {NOT_RUN}."
+    if any(published(row.name, DUAN) for row in rows):
+        titles[DUAN] = "RL² (Duan et al.)"
     header = ["algorithm"]
     for row in rows:
         header += [row.title, "published"]

@@ -12,7 +12,7 @@ from experiments import bandits, figures, gridworlds, mdps, tables
 from experiments.command import main
 from experiments.experiment import Experiment, Measured
 from experiments.gathered import Gathered
-from experiments.published import TO_MATCH, published
+from experiments.published import TO_CONVERGE, TO_MATCH, published
 from experiments.results import Curve
 from experiments.rows import SEEDS, Row
 from experiments.scoring import algorithm_title
@@ -21,6 +21,8 @@ ALGORITHMS = ("rl2", "rl3", "rl3-markov", "rl3-coarse")
 FIGURES = {"bandit": "figure 4", "mdp": "figure 5", "gridworld": "figure 6"}
 SMOOTHED = 0.05
 """Share of a curve's points that a running mean takes."""
+CONVERGED = 0.99
+"""Share of a training's whole gain after which it counts as converged."""
 LAST = 0.1
 """Share of a training that its final return is the mean of."""
 
@@ -44,10 +46,11 @@ def section(found: Gathered) -> str:
     """Returns at the end of training, and when RL³ had what RL² reached."""
     header = ["trained on", "preset, seeds"]
     header += [f"{algorithm_title(algo)}, at the end" for algo in ALGORITHMS]
-    header += ["RL³ matches RL² after", "paper"]
+    header += ["RL³ matches RL² after", "paper", "RL³ converges after", "paper"]
     intro = (
         "Mean return of the sampling policy over the last tenth of meta-training, and the share of "
-        "RL²'s env steps after which RL³ had reached that of RL²."
+        "RL²'s env steps after which RL³ had reached that of RL², and after which it had made 99 % "
+        "of its own gain."
     )
     lines = [_line(row, found) for row in rows("paper")]
     return "\n\n".join([intro, tables.table(header, lines), tables.costs(rows("paper"), found)])
@@ -56,17 +59,30 @@ def section(found: Gathered) -> str:
 def _line(row: Row, found: Gathered) -> list[str]:
     results = found.trained.get(row.name, [])
     preset = f"{results[0].preset}, {len(results)}" if results else tables.NOTHING
+    pairs = [
+        (result.trainings["rl3"].curve, result.trainings["rl2"].curve)
+        for result in results
+        if {"rl2", "rl3"} <= result.trainings.keys()
+    ]
     line = [f"{row.env}, {row.title}", preset]
     for algo in ALGORITHMS:
         finals = [final_return(curve) for curve in curves(row, algo, found)]
         absent = tables.NOT_RUN if algo in row.trainings else tables.NOTHING
         line.append(tables.over_seeds(finals) if finals else absent)
-    pairs = zip(curves(row, "rl3", found), curves(row, "rl2", found), strict=True)
-    shares = [share for rl3, rl2 in pairs if (share := share_to_match(rl3, rl2)) is not None]
-    reached = "never" if results else tables.NOT_RUN
-    if shares:
-        reached = f"{np.mean(shares):.2f}" + ("" if len(shares) == len(results) else " (not all)")
-    return [*line, reached, tables.published_cell(published(row.name, "rl3", TO_MATCH))]
+    for share, name in ((share_to_match, TO_MATCH), (share_to_converge, TO_CONVERGE)):
+        line.append(_share_cell([share(rl3, rl2) for rl3, rl2 in pairs]))
+        line.append(tables.published_cell(published(row.name, "rl3", name)))
+    return line
+
+
+def _share_cell(shares: list[float | None]) -> str:
+    """Mean over the seeds that got there."""
+    reached = [share for share in shares if share is not None]
+    if not shares:
+        return tables.NOT_RUN
+    if not reached:
+        return "never"
+    return f"{np.mean(reached):.2f}" + ("" if len(reached) == len(shares) else " (not all)")
 
 
 def curves(row: Row, algo: str, found: Gathered) -> list[Curve]:
@@ -87,6 +103,15 @@ def share_to_match(curve: Curve, other: Curve) -> float | None:
     """
     reached = np.flatnonzero(smoothed(curve) >= final_return(other))
     return curve.x[reached[0]] / other.x[-1] if len(reached) else None
+
+
+def share_to_converge(curve: Curve, other: Curve) -> float:
+    """Env steps until a curve has made 99 % of its gain, as a share of the other's env steps."""
+    means = smoothed(curve)
+    goal = means[0] + CONVERGED * (final_return(curve) - means[0])
+    gets_there = means >= goal if goal >= means[0] else means <= goal
+    first = int(np.argmax(gets_there)) if gets_there.any() else -1
+    return curve.x[first] / other.x[-1]
 
 
 def smoothed(curve: Curve) -> np.ndarray:

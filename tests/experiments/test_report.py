@@ -1,6 +1,8 @@
 """RESULTS.md, from whatever result files there are."""
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -63,7 +65,7 @@ def test_of_some_results_those_rows_are_shown(
     parts = sections(text)
     ours = parts[bandits.EXPERIMENT.title]
     assert "not yet run" not in ours
-    assert ours.count("| quick, 2 |") == 2 * len(bandits.rows("paper"))
+    assert ours.count("| quick, 2 × ") == 2 * len(bandits.rows("paper"))
     assert "To repeat it: `python -m experiments.bandits --preset quick`." in ours
     assert "not yet run" in parts[mdps.EXPERIMENT.title]
     assert capsys.readouterr().err == ""
@@ -76,8 +78,8 @@ def test_of_every_row_the_largest_preset_is_shown(no_pictures, build, tmp_path, 
                 path = tmp_path / "results" / "bandits" / preset / f"{row.name}-s{seed}.json"
                 make_result(row, "bandits", preset, seed).write(path)
     ours = sections(build())[bandits.EXPERIMENT.title]
-    assert ours.count("| H = 100 | cpu, 3 |") == 2
-    assert ours.count("| H = 500 | quick, 2 |") == 2
+    assert ours.count("| H = 100 | cpu, 3 × ") == 2
+    assert ours.count("| H = 500 | quick, 2 × ") == 2
     assert "--preset cpu`, `python -m experiments.bandits --preset quick`" in ours
 
 
@@ -109,8 +111,8 @@ def test_damaged_files_are_named_in_the_report_and_on_stderr_once(
         assert f"- Not used: {name} was cut short or damaged" in text
         assert error.count(f"warning: {name} was cut short or damaged\n") == 1
     assert error.count("\n") == 2
-    assert "| H = 100 | quick, 1 |" in text
-    assert "| H = 500 | quick, 2 |" in text
+    assert "| H = 100 | quick, 1 × " in text
+    assert "| H = 500 | quick, 2 × " in text
 
 
 def test_equal_results_make_equal_files(build, tmp_path, fill, monkeypatch):
@@ -136,3 +138,15 @@ def test_a_report_that_cannot_be_written_is_one_line(no_pictures, build, tmp_pat
     assert error.startswith("error: ")
     assert "folder" in error
     assert error.count("\n") == 1
+
+
+def test_the_report_in_the_repository_is_that_of_its_result_files(
+    no_pictures, tmp_path, monkeypatch
+):
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    report.main([f"--out={tmp_path / 'RESULTS.md'}"])
+    # Pictures are linked from where the page is.
+    pictures = os.path.relpath(root / "experiments", tmp_path)
+    text = (tmp_path / "RESULTS.md").read_text(encoding="utf-8").replace(pictures, "experiments")
+    assert text == (root / "RESULTS.md").read_text(encoding="utf-8")
