@@ -31,13 +31,13 @@ SIZES: dict[str, dict[str, Any]] = {
         "window": {"network": "transformer", "width": 16, "steps": 4_096, "iterations": 4},
         "window_tasks": 100,
         "budget_tasks": 200,
+        "budgets": (128, 512, 2048),
     },
     "cpu": {
         "recurrent": {"network": "gru", "width": 128, "steps": 65_536, "iterations": 60},
         "markov": {"network": "markov", "width": 128, "steps": 131_072, "iterations": 150},
         "window": {"network": "transformer", "width": 32, "steps": 65_536, "iterations": 60},
         "window_tasks": 200,
-        "budget_tasks": 1000,
     },
 }
 MINIBATCHES = 8
@@ -76,9 +76,9 @@ def _window_row(preset: str, at_500: dict[str, Training]) -> Row:
 def figure_rows(preset: str) -> list[tuple[Row, Row]]:
     """Of the figure (RLC 2025): for every budget, tasks as trained on, and shifted ones."""
     pairs = []
-    for horizon in BUDGETS:
+    for horizon in SIZES.get(preset, {}).get("budgets", BUDGETS):
         trained = trainings(preset, horizon, "paper-rlc", BY_BUDGET)
-        n_tasks = SIZES[preset]["budget_tasks"] if preset in SIZES else 1000
+        n_tasks = SIZES.get(preset, {}).get("budget_tasks", 1000)
         batch_size = 250 if horizon > 1000 else None
         iid, ood = (
             Row(

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 import rl3jax
+from rl3jax import statistics
 
 FORMAT = "rl3jax-result-1"
 CURVE_POINTS = 100
@@ -78,12 +79,12 @@ class Score:
     @property
     def mean(self) -> float:
         """Mean return over tasks."""
-        return float(np.mean(self.returns))
+        return statistics.mean_and_stderr(np.asarray(self.returns, float)).value
 
     @property
     def stderr(self) -> float:
         """Its standard error over tasks."""
-        return float(np.std(self.returns, ddof=1) / np.sqrt(len(self.returns)))
+        return statistics.mean_and_stderr(np.asarray(self.returns, float)).stderr
 
 
 @dataclass(frozen=True)

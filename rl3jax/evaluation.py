@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from rl3jax import statistics
 from rl3jax.agent import Agent, PolicyAgent
 from rl3jax.baselines import AgentOrMaker, make_baseline
 from rl3jax.checks import ConfigError
@@ -36,13 +37,12 @@ class Evaluation:
     @property
     def mean(self) -> float:
         """Mean return over tasks."""
-        return float(self.returns.mean())
+        return statistics.mean_and_stderr(self.returns).value
 
     @property
     def stderr(self) -> float:
         """Standard error of the mean over tasks; NaN for a single task."""
-        n = len(self.rewards)
-        return float(self.returns.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+        return statistics.mean_and_stderr(self.returns).stderr
 
     @property
     def reward_per_step(self) -> Float[np.ndarray, " T"]:
@@ -55,13 +55,8 @@ class Evaluation:
         An episode that the end of the budget cuts short counts; E is the largest number of
         episodes in any task.
         """
-        starts = np.roll(self.episode_ends, 1, axis=1)
-        starts[:, 0] = False
-        episode = np.cumsum(starts, axis=1)
-        size = int(episode.max()) + 1
-        totals = np.bincount(episode.ravel(), self.rewards.ravel(), minlength=size)
-        reached = np.bincount(episode.max(axis=1), minlength=size)[::-1].cumsum()[::-1]
-        return totals / reached, reached.astype(float)
+        curve = statistics.return_per_episode(self.rewards, self.episode_ends)
+        return curve.mean, curve.n_tasks.astype(float)
 
 
 def evaluate_agent(
