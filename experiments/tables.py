@@ -50,6 +50,8 @@ def over_tasks(value: float, stderr: float) -> str:
 
 def over_seeds(scores: Sequence[float]) -> str:
     """Interquartile mean over seeds, with its interval, or with the range where seeds are few."""
+    if len(scores) == 1:
+        return number(scores[0])
     interval = statistics.seed_interval(np.asarray(scores, float))
     decimals = 1 if max(map(abs, scores)) >= 2 else 3
     mean, *ends = (number(value, decimals) for value in interval)

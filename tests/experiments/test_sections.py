@@ -47,7 +47,7 @@ def test_from_nothing(experiment, assert_tables_are_well_formed):
 def test_from_results_of_every_row(
     experiment, tmp_path, fill, seeds, assert_tables_are_well_formed
 ):
-    fill(tmp_path, experiment, "quick", seeds)
+    fill(tmp_path, experiment, "cpu", seeds)
     found = gather(tmp_path, experiment.name, PRESETS)
     assert found.problems == []
     text = experiment.section(found)
@@ -57,7 +57,7 @@ def test_from_results_of_every_row(
     titles = " ".join(titles_in(text))
     for row in experiment.rows("paper"):
         assert row.title.removesuffix(", OOD") in titles
-    assert f"quick, {seeds} |" in text
+    assert f"| cpu, {seeds} " in text
     # Brackets are intervals over seeds; with one seed errors are over tasks.
     interval = "[" in text.replace("[brackets]", "")
     assert interval == (seeds == 4)

@@ -86,7 +86,9 @@ def test_shifted_rows_are_played_by_agents_trained_on_unshifted_tasks(preset):
 def test_presets_have_the_rows_of_the_paper(preset):
     for module in MODULES:
         names = [row.name for row in module.rows(preset)]
-        assert names == [row.name for row in module.rows("paper")]
+        everything = [row.name for row in module.rows("paper")]
+        assert names == [name for name in everything if name in names]
+        assert preset == "quick" or names == everything
         assert len(names) == len(set(names))
 
 
