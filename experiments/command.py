@@ -19,7 +19,7 @@ from experiments.rows import Row, Training
 from experiments.sections import render
 from experiments.training import TrainingError
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass
@@ -119,7 +119,7 @@ def _list(missing: list[tuple[Row, int]], unplayed: list[Row]) -> None:
     for row in unplayed:
         console.print(f"baselines on {row.name}")
     for train, seed in _trainings(missing):
-        console.print(training.command_line(train, seed), soft_wrap=True)
+        console.print(training.command_line(train, seed))
     for row, seed in missing:
         console.print(f"score {row.name}, seed {seed}")
 
@@ -227,4 +227,4 @@ class Work:
         page = self.folder / "section.md"
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(page, render(self.experiment, found, self.folder, page) + "\n")
-        console.print(f"written to {page}", soft_wrap=True)
+        console.print(f"written to {page}")
