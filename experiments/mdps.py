@@ -29,7 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "recurrent": {"network": "gru", "width": 32, "steps": 8_192, "iterations": 8},
         "markov": {"network": "markov", "width": 64, "steps": 65_536, "iterations": 10},
         "window": {"network": "transformer", "width": 16, "steps": 4_096, "iterations": 4},
-        "window_tasks": 25,
+        "window_tasks": 8,
         "budget_tasks": 200,
         "budgets": (128, 512, 2048),
     },
