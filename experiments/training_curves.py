@@ -141,7 +141,7 @@ def _figure(shown: list[Row], found: Gathered) -> Figure:
             if lines:
                 color, title = figures.color_of(algo), algorithm_title(algo)
                 figures.line(axis, lines, title, color, scale=1e-6)
-        axis.set(title=row.title, xlabel="env steps (millions)")
+        axis.set(title=row.title, xlabel="env steps (millions)", xscale="log")
     axes[0].set_ylabel("mean return")
     figures.legend(figure, axes)
     return figure
