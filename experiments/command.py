@@ -1,11 +1,12 @@
 """The command that every experiment is: train, score, draw, write; what is finished stays."""
 
+import multiprocessing
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import tyro
 from rich.console import Console
@@ -76,13 +77,26 @@ def _run(experiment: Experiment, args: Args) -> None:
     )
     if args.dry_run:
         return _list(missing, unplayed)
-    # Threads suffice: trainings are processes of their own, and XLA works outside Python's lock.
-    with ThreadPoolExecutor(args.jobs) as pool:
-        list(pool.map(work.play_baselines, unplayed))
+    _each(work.play_baselines, [(row,) for row in unplayed], args.jobs)
+    with ThreadPoolExecutor(args.jobs) as pool:  # each waits for a process of its own
         list(pool.map(lambda pair: work.train(*pair), _trainings(missing)))
-        list(pool.map(lambda pair: work.measure(*pair), missing))
+    _each(work.measure, missing, args.jobs)
     work.write_section()
     return None
+
+
+def _each(function: Callable[..., None], arguments: Sequence[tuple[Any, ...]], jobs: int) -> None:
+    """Calls a function with each of the arguments, so many at a time.
+
+    In processes, not threads: of two threads that traced and compiled side by side, one once
+    computed a wrong score.
+    """
+    if min(jobs, len(arguments)) <= 1:
+        for each in arguments:
+            function(*each)
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(function, *zip(*arguments, strict=True)))
 
 
 def _chosen(

@@ -181,7 +181,7 @@ def normalised(row: Row, algo: str, found: Gathered) -> list[statistics.Estimate
 
 def draw(found: Gathered) -> dict[str, Figure]:
     """The figure, and learning within the meta-episode."""
-    contenders = {f"{algo} greedy": algorithm_title(algo) for algo in BY_BUDGET}
+    contenders = {f"{algo} greedy": algorithm_title(algo) for algo in ALGORITHMS}
     contenders |= {"psrl": "PSRL", "beb": "BEB", OPTIMAL: "optimum"}
     episodes = figures.within_meta_episode(
         table_rows("paper"), contenders, found, "per_episode", "return of an episode"

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import pickle
 import shlex
 import signal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -62,7 +64,9 @@ def experiment(rows, baseline_rows, measure):
 
 
 def run(tiny, folder, arguments=""):
-    main(tiny, [*arguments.split(), f"--out={folder / 'results'}", f"--runs={folder / 'runs'}"])
+    """In this process alone, as `tiny` cannot be sent to another."""
+    folders = [f"--out={folder / 'results'}", f"--runs={folder / 'runs'}"]
+    main(tiny, ["--jobs=1", *arguments.split(), *folders])
 
 
 def refused(capsys, code=2):
@@ -252,7 +256,7 @@ def trained(*seeds):
 
 
 def test_rows_share_their_trainings(fake, tmp_path):
-    run(fake.tiny, tmp_path, "--jobs 1")
+    run(fake.tiny, tmp_path)
     assert fake.log == [
         ("baselines", ROW.name), ("baselines", ALONE.name),
         *trained(0, 1), *measured(ROW, 0, 1), *measured(SHIFTED, 0, 1),
@@ -262,7 +266,7 @@ def test_rows_share_their_trainings(fake, tmp_path):
 def test_more_seeds_run_those_alone(fake, tmp_path):
     run(fake.tiny, tmp_path, "--seeds 1")
     fake.log.clear()
-    run(fake.tiny, tmp_path, "--seeds 3 --jobs 1")
+    run(fake.tiny, tmp_path, "--seeds 3")
     assert fake.log == [*trained(1, 2), *measured(ROW, 1, 2), *measured(SHIFTED, 1, 2)]
     assert "quick, 3" in (tmp_path / "results/tiny/quick/section.md").read_text()
 
@@ -275,10 +279,10 @@ def test_the_default_number_of_seeds_is_the_presets(fake, tmp_path, preset):
 
 
 def test_rows_may_be_chosen_also_those_of_baselines_alone(fake, tmp_path):
-    run(fake.tiny, tmp_path, f"--rows {SHIFTED.name} --seeds 1 --jobs 1")
+    run(fake.tiny, tmp_path, f"--rows {SHIFTED.name} --seeds 1")
     assert fake.log == [*trained(0), *measured(SHIFTED, 0)]
     fake.log.clear()
-    run(fake.tiny, tmp_path, f"--rows {ALONE.name} {ROW.name} --seeds 1 --jobs 1")
+    run(fake.tiny, tmp_path, f"--rows {ALONE.name} {ROW.name} --seeds 1")
     assert fake.log == [
         ("baselines", ROW.name), ("baselines", ALONE.name), *trained(0), *measured(ROW, 0),
     ]  # fmt: skip
@@ -287,7 +291,7 @@ def test_rows_may_be_chosen_also_those_of_baselines_alone(fake, tmp_path):
 def test_presets_share_baselines_and_nothing_else(fake, tmp_path):
     run(fake.tiny, tmp_path, "--seeds 1")
     fake.log.clear()
-    run(fake.tiny, tmp_path, "--seeds 1 --preset cpu --jobs 1")
+    run(fake.tiny, tmp_path, "--seeds 1 --preset cpu")
     assert fake.log == [*trained(0), *measured(ROW, 0), *measured(SHIFTED, 0)]
 
 
@@ -472,3 +476,19 @@ def test_help_explains_every_flag(fake, tmp_path, capsys):
     for field in Args.__dataclass_fields__:
         assert f"--{field.replace('_', '-')}" in text
     assert text.count("(default:") >= len(Args.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_rows_are_scored_as_many_at_a_time_as_jobs(tmp_path, jobs):
+    folders = [tmp_path / name for name in "abc"]
+    command._each(os.mkdir, [(folder,) for folder in folders], jobs)
+    assert all(folder.is_dir() for folder in folders)
+    command._each(os.mkdir, [], jobs)
+    with pytest.raises(FileExistsError):
+        command._each(os.mkdir, [(folder,) for folder in folders], jobs)
+
+
+def test_experiments_can_be_sent_to_other_processes():
+    for module in MODULES:
+        work = command.Work(module.EXPERIMENT, "quick", Path("results"), Path("runs"))
+        assert pickle.loads(pickle.dumps(work)) == work
