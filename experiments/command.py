@@ -71,6 +71,9 @@ def _run(experiment: Experiment, args: Args) -> None:
     seeds = range(args.seeds or experiment.seeds[args.preset])
     missing = [(row, seed) for row in rows for seed in seeds if not work.is_done(row, seed)]
     unplayed = [row for row in baseline_rows if not work.is_done(row, None)]
+    # The longest first, so that none runs on alone at the end.
+    missing.sort(key=lambda pair: pair[0].horizon, reverse=True)
+    unplayed.sort(key=lambda row: row.horizon, reverse=True)
     console.print(
         f"{experiment.title}: {len(rows)} rows × {len(seeds)} seeds, {len(missing)} to run; "
         f"{len(unplayed)} rows of baselines to run"
