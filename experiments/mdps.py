@@ -31,7 +31,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "window": {"network": "transformer", "width": 16, "steps": 4_096, "iterations": 4},
         "window_tasks": 8,
         "budget_tasks": 200,
-        "budgets": (128, 512, 2048),
+        "budgets": (128, 2048),
     },
     "cpu": {
         "recurrent": {"network": "gru", "width": 128, "steps": 65_536, "iterations": 60},
