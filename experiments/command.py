@@ -221,7 +221,7 @@ class Work:
             console.print(f"  {row.name}: {score.title} {score.mean:.2f} ({score.seconds:.1f} s)")
         self._write(row, None, scores=scores)
 
-    def _write(self, row: Row, seed: int | None, **found: object) -> None:
+    def _write(self, row: Row, seed: int | None, **found: Any) -> None:
         """One result file."""
         command = f"python -m experiments.{self.experiment.name} --preset {self.preset}"
         command += f" --rows {row.name}" + ("" if seed is None else f" --seeds {seed + 1}")
@@ -234,7 +234,7 @@ class Work:
             n_tasks=row.n_tasks,
             command=command,
             provenance=rl3jax.provenance(),
-            **found,  # type: ignore[arg-type]
+            **found,
         )
         result.write(self.path(row, seed))
 
