@@ -44,3 +44,8 @@ def check_number(
         raise ConfigError(
             f"{name} must be a finite number in {opening}{low:g}, {high:g}], not {value!r}"
         )
+
+
+def largest_divisor(n: int, at_most: int) -> int:
+    """The largest divisor of `n` that is at most `at_most`, which must be at least 1."""
+    return max(d for d in range(1, min(n, at_most) + 1) if n % d == 0)

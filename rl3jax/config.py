@@ -188,6 +188,16 @@ class Config:
     max_optimal_return: float | None = None
     """gridworld: a grid is drawn anew if its optimal return is more. None: 100."""
 
+    # --- the machine (changes no result but by rounding) -----------------------------------------
+    devices: int | None = None
+    """Devices that share the tasks: on CPU its cores, else accelerators. None: as many as there
+    are and divide the tasks of a minibatch."""
+    rollout_chunk: int | None = None
+    """Tasks that a device plays at a time, to save memory. None: all of its share."""
+    gradient_chunk: int | None = None
+    """Tasks of a minibatch that a device backpropagates through at a time, to save memory. None:
+    all of its share."""
+
     # --- the run --------------------------------------------------------------------------------
     seed: int = 0
     """Seed of every random number of the run."""
@@ -311,6 +321,7 @@ ENV_OPTIONS = (
 _SIZES = {
     "width", "n_tasks", "horizon", "iterations", "minibatches", "minibatch_tasks", "epochs",
     "max_sweeps", "validation_tasks", "checkpoint_every", "successor_slots", "cluster_size",
+    "devices", "rollout_chunk", "gradient_chunk",
     "num_arms", "num_states", "num_actions", "task_horizon", "side", "obstacle_set_len",
     "water_set_length", "min_goal_manhat",
 }  # fmt: skip

@@ -90,7 +90,7 @@ def evaluate_agent(
     if isinstance(agent, PolicyAgent):
         check_fits(agent, env)
     key_tasks, key_episodes = jax.random.split(key)
-    tasks = _sample_tasks(env, n_tasks, key_tasks)
+    tasks = _sample_tasks(env, jax.random.split(key_tasks, n_tasks))
     keys = jax.random.split(key_episodes, n_tasks)
     known, make_agent = (agent, None) if isinstance(agent, Agent) else (None, agent)
     rewards, ends, overflowed = _score(env, horizon, batch_size, make_agent, known, tasks, keys)
@@ -122,7 +122,7 @@ def check_overflow(overflowed: int, n_tasks: int) -> None:
         )
 
 
-_sample_tasks = jax.jit(sample_tasks, static_argnums=(0, 1))
+_sample_tasks = jax.jit(sample_tasks, static_argnums=0)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

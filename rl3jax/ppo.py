@@ -3,7 +3,9 @@
 Knows no environment: its input is what a rollout recorded. Time is axis 0, tasks are axis 1.
 """
 
+import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +16,9 @@ import optax
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from rl3jax.checks import largest_divisor
 from rl3jax.config import Hyperparams
+from rl3jax.devices import Devices
 from rl3jax.networks import Network
 
 
@@ -59,7 +63,13 @@ class Diagnostics:
 
 
 class Settings(NamedTuple):
-    """The static side of PPO."""
+    """The static side of PPO.
+
+    Attributes:
+        tasks_per_minibatch: on all devices together.
+        tasks_per_gradient: tasks that a device backpropagates through at a time, at most.
+        devices: share the tasks; arguments of `update` are one device's share.
+    """
 
     actor: Network
     critic: Network
@@ -67,6 +77,13 @@ class Settings(NamedTuple):
     tasks_per_minibatch: int
     kl_limit: float
     adam_epsilon: float
+    tasks_per_gradient: int | None = None
+    devices: Devices = Devices()
+
+    @property
+    def own_tasks_per_minibatch(self) -> int:
+        """Tasks of a minibatch on one device."""
+        return self.tasks_per_minibatch // self.devices.count
 
 
 class Models(NamedTuple):
@@ -101,9 +118,12 @@ def gae(
     return advantage_t
 
 
-def normalise(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Zero mean and unit standard deviation over all entries."""
-    return (x - jnp.mean(x)) / (jnp.std(x) + 1e-8)
+def normalise(
+    x: Float[Array, "..."], mean: Callable[[jax.Array], jax.Array] = jnp.mean
+) -> Float[Array, "..."]:
+    """Zero mean and unit standard deviation over all entries; `mean` may look beyond `x`."""
+    centred = x - mean(x)
+    return centred / (jnp.sqrt(mean(jnp.square(centred))) + 1e-8)
 
 
 def clipped_surrogate(
@@ -131,13 +151,14 @@ def actor_loss(
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Loss, and (mean entropy, mean KL(behaviour ‖ current)) of a minibatch, in nats.
 
-    Written out, not by distrax: here each logarithm is taken once.
+    Its advantages should be normalised. Written out, not by distrax: here each logarithm is taken
+    once.
     """
     log_probs = jax.nn.log_softmax(network.unroll(params, batch.observation))
     log_ratios = log_probs - batch.log_probs
     taken = jax.nn.one_hot(batch.action, log_ratios.shape[-1])
     log_ratio = jnp.sum(log_ratios * taken, axis=-1)
-    objective = jnp.mean(clipped_surrogate(log_ratio, normalise(batch.advantage), clip))
+    objective = jnp.mean(clipped_surrogate(log_ratio, batch.advantage, clip))
     entropy = -jnp.mean(jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1))
     kl = -jnp.mean(jnp.sum(jnp.exp(batch.log_probs) * log_ratios, axis=-1))
     return -objective - entropy_coefficient * entropy, (entropy, kl)
@@ -220,6 +241,7 @@ def update(
     all steps, reaches the limit; the critic's goes on.
     """
     phase = Phase(settings, hyperparams, progress)
+    n_tasks = batch.action.shape[1]
 
     def epoch(
         carry: tuple[Models, Bool[Array, ""]], index: Int[Array, ""]
@@ -234,12 +256,27 @@ def update(
             critic, critic_stats = _train_critic(phase, models.critic, minibatch)
             return Models(actor, critic), (actor_stats, critic_stats)
 
-        order = jax.random.permutation(jax.random.fold_in(key, index), batch.action.shape[1])
-        models, stats = _over_minibatches(step, models, order, settings.tasks_per_minibatch)
+        order = shuffled(settings, n_tasks, jax.random.fold_in(key, index))
+        models, stats = _over_minibatches(step, models, order, settings.own_tasks_per_minibatch)
         return (models, _actor_goes_on(settings, models.actor.params, batch, actor_trains)), stats
 
     (models, _), stats = jax.lax.scan(epoch, (models, jnp.bool_(True)), jnp.arange(settings.epochs))
     return models, _diagnostics(*stats)
+
+
+def shuffled(settings: Settings, own_tasks: int, key: PRNGKeyArray) -> Int[Array, " own_tasks"]:
+    """A device's tasks in the order in which an epoch trains on them.
+
+    Neighbouring tasks form groups, of which every minibatch takes equally many tasks, at random. So
+    every device has its share of every minibatch at hand, whatever the number of devices: no task's
+    data ever travel. Tasks are independent, hence such minibatches are as random as any.
+    """
+    n_tasks, size = own_tasks * settings.devices.count, settings.tasks_per_minibatch
+    num_groups = math.gcd(size, n_tasks % size)  # as many as possible: `size`, if that divides
+    order = jnp.argsort(jax.random.uniform(key, (num_groups, n_tasks // num_groups)), axis=1)
+    own = settings.devices.own(order)
+    first = jnp.arange(0, own_tasks, n_tasks // num_groups)
+    return (own + first[:, None]).T.ravel()
 
 
 class _ActorStats(NamedTuple):
@@ -256,12 +293,14 @@ class _CriticStats(NamedTuple):
 
 
 def _train_actor(phase: Phase, actor: Learned, minibatch: Batch) -> tuple[Learned, _ActorStats]:
-    def loss(params: Any) -> Any:
-        return actor_loss(
-            params, phase.settings.actor, minibatch, phase.hyperparams.clip, phase.entropy
-        )
+    settings = phase.settings
+    advantage = normalise(minibatch.advantage, settings.devices.mean)
+    minibatch = dataclasses.replace(minibatch, advantage=advantage)
 
-    (value, (entropy, kl)), grads = jax.value_and_grad(loss, has_aux=True)(actor.params)
+    def loss(params: Any, batch: Batch) -> Any:
+        return actor_loss(params, settings.actor, batch, phase.hyperparams.clip, phase.entropy)
+
+    (value, (entropy, kl)), grads = _gradient(settings, loss, actor.params, minibatch)
     actor = _apply(phase.optimiser(weight_decay=0.0), actor, grads)
     return actor, _ActorStats(jnp.ones(()), value, entropy, kl, optax.tree.norm(grads))
 
@@ -272,9 +311,37 @@ def _skip_actor(actor: Learned, minibatch: Batch) -> tuple[Learned, _ActorStats]
 
 
 def _train_critic(phase: Phase, critic: Learned, minibatch: Batch) -> tuple[Learned, _CriticStats]:
-    value, grads = jax.value_and_grad(critic_loss)(critic.params, phase.settings.critic, minibatch)
+    settings = phase.settings
+
+    def loss(params: Any, batch: Batch) -> Any:
+        return critic_loss(params, settings.critic, batch), ()
+
+    (value, _), grads = _gradient(settings, loss, critic.params, minibatch)
     critic = _apply(phase.optimiser(phase.hyperparams.weight_decay), critic, grads)
     return critic, _CriticStats(value, optax.tree.norm(grads))
+
+
+def _gradient(settings: Settings, loss: Any, params: Any, minibatch: Batch) -> Any:
+    """Value (with auxiliaries) and gradient of a mean over the minibatch.
+
+    It is the average of those of equal parts: over chunks of a device's tasks, over devices.
+    """
+    n_tasks = minibatch.action.shape[1]
+    chunk = largest_divisor(n_tasks, settings.tasks_per_gradient or n_tasks)
+    gradient = partial(jax.value_and_grad(loss, has_aux=True), params)
+
+    def add(total: Any, first: Int[Array, ""]) -> tuple[Any, None]:
+        part = jax.tree.map(
+            lambda x: jax.lax.dynamic_slice_in_dim(x, first, chunk, axis=1), minibatch
+        )
+        return jax.tree.map(jnp.add, total, gradient(part)), None
+
+    if chunk == n_tasks:
+        return settings.devices.average(gradient(minibatch))
+    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradient, minibatch))
+    total, _ = jax.lax.scan(add, zeros, jnp.arange(0, n_tasks, chunk))
+    mean = jax.tree.map(lambda x: x * (chunk / n_tasks), total)
+    return settings.devices.average(mean)
 
 
 def _apply(optimiser: optax.GradientTransformation, learned: Learned, grads: Any) -> Learned:
@@ -307,9 +374,9 @@ def _actor_goes_on(
 
     def check() -> Bool[Array, ""]:
         divergence = over_task_chunks(
-            kl, settings.tasks_per_minibatch, batch.observation, batch.log_probs
+            kl, settings.own_tasks_per_minibatch, batch.observation, batch.log_probs
         )
-        return jnp.mean(divergence) < settings.kl_limit
+        return settings.devices.mean(divergence) < settings.kl_limit
 
     return jax.lax.cond(active, check, lambda: jnp.bool_(False))
 

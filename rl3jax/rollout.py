@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key, PRNGKeyArray
 
 from rl3jax.agent import Agent
 from rl3jax.envs import Environment
@@ -81,18 +81,35 @@ def rollout(
 
 
 def rollouts(
-    agent: Agent, env: Environment, tasks: Any, horizon: int, key: PRNGKeyArray
+    agent: Agent,
+    env: Environment,
+    tasks: Any,
+    horizon: int,
+    keys: Key[Array, " B"],
+    chunk: int | None = None,
 ) -> Trajectory:
-    """One meta-episode in each of B tasks; every field is `[T, B, ...]`."""
-    n_tasks = jax.tree.leaves(tasks)[0].shape[0]
-    keys = jax.random.split(key, n_tasks)
+    """One meta-episode in each of B tasks, with a key each; every field is `[T, B, ...]`.
 
-    def one_task(task: Any, key: PRNGKeyArray) -> Trajectory:
-        return rollout(agent, env, task, horizon, key)
+    `chunk` tasks are played at a time (default: all at once), which bounds the memory that agents
+    need while they act; it must divide B.
+    """
 
-    return jax.vmap(one_task, out_axes=1)(tasks, keys)
+    def play(tasks: Any, keys: Key[Array, " chunk"]) -> Trajectory:
+        def one_task(task: Any, key: PRNGKeyArray) -> Trajectory:
+            return rollout(agent, env, task, horizon, key)
+
+        return jax.vmap(one_task, out_axes=1)(tasks, keys)
+
+    n_tasks = len(keys)
+    if chunk is None or chunk >= n_tasks:
+        return play(tasks, keys)
+    chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (tasks, keys))
+    played = jax.lax.map(lambda args: play(*args), chunks)
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], n_tasks, *x.shape[3:]), played
+    )
 
 
-def sample_tasks(env: Environment, n_tasks: int, key: PRNGKeyArray) -> Any:
-    """`n_tasks` independent tasks: a pytree with leading axis `[n_tasks]`."""
-    return jax.vmap(env.sample_task)(jax.random.split(key, n_tasks))
+def sample_tasks(env: Environment, keys: Key[Array, " B"]) -> Any:
+    """An independent task for each of the keys: a pytree with leading axis `[B]`."""
+    return jax.vmap(env.sample_task)(keys)

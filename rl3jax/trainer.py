@@ -8,7 +8,6 @@ states, history = jax.vmap(trainer.train)(keys)     # whole runs, a batch of see
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +18,11 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rl3jax import object_level, ppo
+from rl3jax import devices, object_level, ppo
 from rl3jax.agent import PolicyAgent
-from rl3jax.checks import ConfigError, check_choice
+from rl3jax.checks import ConfigError, check_choice, largest_divisor
 from rl3jax.config import Config, Hyperparams
+from rl3jax.devices import Devices
 from rl3jax.envs import Environment, make_env
 from rl3jax.networks import Network, make_network
 from rl3jax.object_level import ObjectLearner
@@ -84,8 +84,9 @@ class Trainer:
         env, learner: what the agent interacts with, and its object-level RL.
         layout: what the policy sees.
         settings: of PPO, with the actor and critic networks.
-        n_tasks: meta-episodes per iteration.
+        n_tasks: meta-episodes per iteration, on all devices together.
         critic_scale: rewards are multiplied by it before PPO sees them.
+        rollout_chunk: meta-episodes that a device plays at a time; `None`: all of its share.
         config: resolved.
     """
 
@@ -95,6 +96,7 @@ class Trainer:
     settings: ppo.Settings
     n_tasks: int
     critic_scale: float
+    rollout_chunk: int | None
     config: Config = dataclasses.field(compare=False)
 
     def init(self, key: PRNGKeyArray, hyperparams: Hyperparams | None = None) -> TrainState:
@@ -110,25 +112,27 @@ class Trainer:
     @partial(jax.jit, static_argnums=0)
     def update(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One meta-iteration: a meta-episode in each of `n_tasks` fresh tasks, then PPO."""
+        return self.settings.devices.on_each(self._update)(state)
+
+    def _update(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """`update` as each device does it, with its share of the tasks."""
         key = jax.random.fold_in(state.key, state.iteration)
         key_tasks, key_rollouts, key_ppo = jax.random.split(key, 3)
 
-        tasks = sample_tasks(self.env, self.n_tasks, key_tasks)
-        trajectory = rollouts(
-            self.agent(state, greedy=False), self.env, tasks, self.layout.horizon, key_rollouts
-        )
+        trajectory = self._collect(state, key_tasks, key_rollouts)
         batch, explained_variance = self._batch(state, trajectory)
         progress = state.iteration / jnp.maximum(state.hyperparams.iterations - 1, 1)
         models, diagnostics = ppo.update(
             self.settings, state.hyperparams, state.models, batch, progress, key_ppo
         )
 
-        returns = jnp.sum(trajectory.reward, axis=0)
+        mean_return, stderr_return = self._mean_return(trajectory)
+        overflowed = jnp.mean(trajectory.overflowed[-1].astype(float))
         metrics = Metrics(
-            mean_return=jnp.mean(returns),
-            stderr_return=_standard_error(returns),
+            mean_return=mean_return,
+            stderr_return=stderr_return,
             explained_variance=explained_variance,
-            overflowed_tasks=jnp.sum(trajectory.overflowed[-1]),
+            overflowed_tasks=self.settings.devices.average(overflowed) * self.n_tasks,
             ppo=diagnostics,
         )
         return dataclasses.replace(state, iteration=state.iteration + 1, models=models), metrics
@@ -160,13 +164,27 @@ class Trainer:
             greedy=greedy,
         )
 
+    def _collect(
+        self, state: TrainState, key_tasks: PRNGKeyArray, key_rollouts: PRNGKeyArray
+    ) -> Trajectory:
+        """Meta-episodes of the sampling policy in this device's share of fresh tasks."""
+        own = self.settings.devices.own
+        return rollouts(
+            self.agent(state, greedy=False),
+            self.env,
+            sample_tasks(self.env, own(jax.random.split(key_tasks, self.n_tasks))),
+            self.layout.horizon,
+            own(jax.random.split(key_rollouts, self.n_tasks)),
+            self.rollout_chunk,
+        )
+
     def _batch(
         self, state: TrainState, trajectory: Trajectory
     ) -> tuple[ppo.Batch, Float[Array, ""]]:
         """Advantages and value targets; the critic sees the finished sequences only here."""
         value = ppo.over_task_chunks(
             partial(ppo.values, self.settings.critic, state.models.critic.params),
-            self.settings.tasks_per_minibatch,
+            self.settings.own_tasks_per_minibatch,
             trajectory.observation,
         )
         hyperparams = state.hyperparams
@@ -179,7 +197,18 @@ class Trainer:
             advantage=advantage,
             value_target=value + advantage,
         )
-        return batch, 1 - jnp.var(advantage) / jnp.var(batch.value_target)
+        return batch, 1 - self._variance(advantage) / self._variance(batch.value_target)
+
+    def _mean_return(self, trajectory: Trajectory) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Over the tasks of all devices, with its standard error."""
+        returns, n = jnp.sum(trajectory.reward, axis=0), self.n_tasks
+        variance = self._variance(returns) * n / max(n - 1, 1)
+        return self.settings.devices.mean(returns), jnp.sqrt(variance / n)
+
+    def _variance(self, x: Float[Array, "..."]) -> Float[Array, ""]:
+        """Over the entries on all devices."""
+        mean = self.settings.devices.mean
+        return mean(jnp.square(x - mean(x)))
 
 
 def make_trainer(
@@ -230,8 +259,19 @@ def make_trainer(
         tasks_per_minibatch=config.tasks_per_minibatch,
         kl_limit=config.kl_limit,
         adam_epsilon=config.adam_epsilon,
+        tasks_per_gradient=config.gradient_chunk,
+        devices=_devices(config),
     )
-    return Trainer(env, learner, layout, settings, config.n_tasks, config.critic_scale, config)
+    return Trainer(
+        env,
+        learner,
+        layout,
+        settings,
+        config.n_tasks,
+        config.critic_scale,
+        config.rollout_chunk,
+        config,
+    )
 
 
 ALGORITHMS = ("rl2", "rl3", "rl3-coarse")
@@ -255,6 +295,30 @@ def _as_config_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _devices(config: Config) -> Devices:
+    """Those that share the tasks of a run; chunks are of a device's share.
+
+    Raises:
+        ConfigError: if tasks do not divide over devices, or a device's share over chunks.
+    """
+    per_minibatch = config.tasks_per_minibatch
+    rest = config.n_tasks % per_minibatch
+    divides = {"n_tasks": config.n_tasks, "the tasks of a minibatch": per_minibatch}
+    if rest:
+        divides["the tasks of the last minibatch"] = rest
+    chosen = devices.choose(config.devices, divides)
+    for name, total in (("rollout_chunk", config.n_tasks), ("gradient_chunk", per_minibatch)):
+        chunk, share = getattr(config, name), total // chosen.count
+        if chunk is not None and share % chunk and chunk < share:
+            nearest = largest_divisor(share, chunk)
+            raise ConfigError(
+                f"{name} must divide the {share} tasks that a device has of "
+                f"{'an iteration' if name == 'rollout_chunk' else 'a minibatch'}; {chunk} does "
+                f"not, {nearest} does"
+            )
+    return chosen
 
 
 def _check_estimates(config: Config) -> None:
@@ -312,8 +376,3 @@ def _make_estimator(config: Config, env: Environment, successors: int | None) ->
         step_size=config.step_size,
         initial_value=config.initial_value,
     )
-
-
-def _standard_error(x: Float[Array, " n"]) -> Float[Array, ""]:
-    n = x.shape[0]
-    return jnp.std(x, ddof=1) / math.sqrt(n) if n > 1 else jnp.zeros(())

@@ -59,8 +59,8 @@ def test_rollout_equals_the_protocol_step_by_step(network):
 def test_logits_of_acting_are_those_of_the_whole_sequence(network):
     trainer, agent = make_agent(network=network)
     key_task, key = jax.random.split(jax.random.key(2))
-    tasks = sample_tasks(trainer.env, 3, key_task)
-    trajectory = rollouts(agent, trainer.env, tasks, HORIZON, key)
+    tasks = sample_tasks(trainer.env, jax.random.split(key_task, 3))
+    trajectory = rollouts(agent, trainer.env, tasks, HORIZON, jax.random.split(key, 3))
     logits = agent.network.unroll(agent.params, trajectory.observation)
     np.testing.assert_allclose(trajectory.logits, logits, atol=1e-5)
 

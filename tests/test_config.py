@@ -11,7 +11,7 @@ from rl3jax.config import DOMAIN_DEFAULTS, ENV_OPTIONS, Config, Hyperparams
 def test_resolve_leaves_no_shared_field_open():
     open_by_design = {
         "variation", "width", "preset", "minibatch_tasks", "max_sweeps", "step_size", "out",
-        "successor_slots", "optimism", *ENV_OPTIONS,
+        "successor_slots", "optimism", "devices", "rollout_chunk", "gradient_chunk", *ENV_OPTIONS,
     }  # fmt: skip
     for env in [*DOMAIN_DEFAULTS, "module:Class"]:
         config = Config(env=env).resolve()

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from rl3jax import ppo
 from rl3jax.config import Config
@@ -124,7 +125,7 @@ def test_actor_loss_at_the_behaviour_policy():
     log_p = data.log_probs
     assert kl == pytest.approx(0.0, abs=1e-6)
     assert entropy == pytest.approx(float(-(jnp.exp(log_p) * log_p).sum(-1).mean()), rel=1e-5)
-    assert loss == pytest.approx(float(-0.1 * entropy), abs=1e-5)  # normalised advantages: mean 0
+    assert loss == pytest.approx(float(-data.advantage.mean() - 0.1 * entropy), abs=1e-5)
 
 
 def test_actor_statistics_agree_with_distrax():
@@ -139,7 +140,7 @@ def test_actor_statistics_agree_with_distrax():
     behaviour = distrax.Categorical(logits=data.log_probs)
     current = distrax.Categorical(logits=s.actor.unroll(models.actor.params, data.observation))
     log_ratio = current.log_prob(data.action) - behaviour.log_prob(data.action)
-    objective = ppo.clipped_surrogate(log_ratio, ppo.normalise(data.advantage), 0.2).mean()
+    objective = ppo.clipped_surrogate(log_ratio, data.advantage, 0.2).mean()
     assert entropy == pytest.approx(float(current.entropy().mean()), rel=1e-5)
     assert kl == pytest.approx(float(behaviour.kl_divergence(current).mean()), rel=1e-4)
     assert kl > 0.01
@@ -156,8 +157,7 @@ def test_actor_gradient_at_the_behaviour_policy_is_the_policy_gradient():
     def policy_gradient(params):
         log_p = jax.nn.log_softmax(s.actor.unroll(params, data.observation))
         taken = jnp.take_along_axis(log_p, data.action[..., None], axis=-1)[..., 0]
-        advantage = (data.advantage - data.advantage.mean()) / data.advantage.std()
-        return -(taken * advantage).mean()
+        return -(taken * data.advantage).mean()
 
     ours = jax.grad(surrogate)(models.actor.params)
     theirs = jax.grad(policy_gradient)(models.actor.params)
@@ -212,7 +212,7 @@ def test_update_equals_its_steps_written_out():
 
     phase = ppo.Phase(s, h, progress)
     for index in range(2):
-        order = jax.random.permutation(jax.random.fold_in(key, index), B)
+        order = ppo.shuffled(s, B, jax.random.fold_in(key, index))
         assert sorted(order.tolist()) == list(range(B))
         for tasks in (order[:4], order[4:8], order[8:]):
             minibatch = jax.tree.map(lambda x, tasks=tasks: x[:, tasks], data)
@@ -237,7 +237,7 @@ def test_actor_stops_after_the_epoch_that_reaches_the_kl_limit_and_critic_goes_o
 
     # what the actor became is what one epoch makes of it (keys of the epochs are the same)
     phase = ppo.Phase(free, h, jnp.zeros(()))
-    order = jax.random.permutation(jax.random.fold_in(key, 0), B)
+    order = ppo.shuffled(free, B, jax.random.fold_in(key, 0))
     actor = models.actor
     for tasks in (order[:4], order[4:8], order[8:]):
         minibatch = jax.tree.map(lambda x, tasks=tasks: x[:, tasks], data)
@@ -254,6 +254,39 @@ def test_large_kl_limit_changes_nothing():
     with_limit, _ = update(settings(kl_limit=1e9), h, models, data, jnp.zeros(()), key)
     without, _ = update(settings(), h, models, data, jnp.zeros(()), key)
     chex.assert_trees_all_close(with_limit, without, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("n_tasks", "size"), [(12, 4), (10, 4), (15, 4), (8, 8), (5, 8), (24, 1)])
+def test_an_epoch_takes_every_task_once_in_a_new_order(n_tasks, size):
+    s = settings(tasks_per_minibatch=min(size, n_tasks))
+    orders = [ppo.shuffled(s, n_tasks, jax.random.key(i)).tolist() for i in range(40)]
+    assert all(sorted(order) == list(range(n_tasks)) for order in orders)
+    assert len(set(map(tuple, orders))) > 20 or size >= n_tasks
+
+
+def test_minibatches_are_random_and_each_has_its_share_of_every_group():
+    """Of 12 tasks 4 make a minibatch: one of 0–2, one of 3–5, … each as often as the others."""
+    s = settings(tasks_per_minibatch=4)
+    keys = jax.random.split(jax.random.key(0), 3000)
+    first = np.asarray(jax.vmap(lambda key: ppo.shuffled(s, 12, key)[:4])(keys))
+    np.testing.assert_array_equal(np.sort(first // 3, axis=1), np.tile(np.arange(4), (3000, 1)))
+    counts = np.bincount(first.ravel(), minlength=12)
+    assert chisquare(counts).pvalue > 0.01
+    together = np.mean((first == 0).any(axis=1) & (first == 3).any(axis=1))
+    assert together == pytest.approx(1 / 9, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 10])
+def test_gradients_in_chunks_are_those_of_the_whole_minibatch(size):
+    models, data, key = fresh(settings(tasks_per_minibatch=B))
+    h = hyperparams()
+    arguments = (h, models, data, jnp.zeros(()), key)
+    whole, stats = update(settings(tasks_per_minibatch=B), *arguments)
+    chunked, chunked_stats = update(
+        settings(tasks_per_minibatch=B, tasks_per_gradient=size), *arguments
+    )
+    chex.assert_trees_all_close(chunked, whole, rtol=1e-3, atol=1e-5)
+    chex.assert_trees_all_close(chunked_stats, stats, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 10, 64])

@@ -35,12 +35,13 @@ def _mean_returns(
     family: Family, env: Environment, horizon: int, constants: Float[Array, " C"], key: PRNGKeyArray
 ) -> Float[Array, " C"]:
     key_tasks, key_episodes = jax.random.split(key)
-    tasks = sample_tasks(env, TUNING_TASKS, key_tasks)
+    tasks = sample_tasks(env, jax.random.split(key_tasks, TUNING_TASKS))
+    keys = jax.random.split(key_episodes, TUNING_TASKS)
 
     def mean_return(constant: Float[Array, ""]) -> Float[Array, ""]:
         agent = family(env, horizon, constant).for_horizon(horizon)
         # The same chance for every constant: what differs is the constant alone.
-        trajectory = rollouts(agent, env, tasks, horizon, jax.random.clone(key_episodes))
+        trajectory = rollouts(agent, env, tasks, horizon, jax.random.clone(keys))
         return trajectory.reward.sum(axis=0).mean()
 
     return jax.lax.map(mean_return, constants)

@@ -135,9 +135,9 @@ def test_no_plan_is_made_and_thrown_away_under_vmap():
 
     def has_condition(agent):
         key_tasks, key = jax.random.split(jax.random.key(0))
-        tasks = sample_tasks(SMALL, 4, key_tasks)
-        jaxpr = jax.make_jaxpr(lambda tasks, key: rollouts(agent, SMALL, tasks, 9, key))
-        return " cond[" in str(jaxpr(tasks, key))
+        tasks = sample_tasks(SMALL, jax.random.split(key_tasks, 4))
+        jaxpr = jax.make_jaxpr(lambda tasks, keys: rollouts(agent, SMALL, tasks, 9, keys))
+        return " cond[" in str(jaxpr(tasks, jax.random.split(key, 4)))
 
     assert has_condition(PsrlAgent.for_env(SMALL).for_horizon(9))
     assert not has_condition(UniformAgent(2))

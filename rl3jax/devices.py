@@ -1,0 +1,106 @@
+"""Several devices as one: tasks are split over them, everything else is the same on each.
+
+A function that is split runs once on every device, on that device's share of the tasks, and talks
+to the others only where it says so: by `Devices.mean` and `Devices.average`. The same program
+serves the cores of a CPU, the GPUs of a machine and those of several machines.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from rl3jax.checks import ConfigError
+
+AXIS = "devices"
+Tree = TypeVar("Tree")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The first `count` devices of all that JAX has, on every host.
+
+    Methods below `on_each` are for use inside of a function that it splits.
+    """
+
+    count: int = 1
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices in a row, by number."""
+        return jax.make_mesh(
+            (self.count,), (AXIS,), (AxisType.Auto,), devices=jax.devices()[: self.count]
+        )
+
+    def replicate(self, tree: Tree) -> Tree:
+        """A copy of the arrays on every device."""
+        if self.count == 1:
+            return tree
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+    def on_each(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        """`function` run by every device on the same arguments; it must return the same on all."""
+        if self.count == 1:
+            return function
+        same = PartitionSpec()
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=same, out_specs=same, check_vma=False
+        )
+
+    def own(self, x: Array) -> Array:
+        """This device's share of `x`, `[n / count, ...]` of `[n, ...]`."""
+        if self.count == 1:
+            return x
+        return x.reshape(self.count, -1, *x.shape[1:])[jax.lax.axis_index(AXIS)]
+
+    def all(self, x: Array) -> Array:
+        """The inverse of `own`: the shares of all devices, one after another."""
+        if self.count == 1:
+            return x
+        return jax.lax.all_gather(x, AXIS, tiled=True)
+
+    def mean(self, x: Float[Array, "..."]) -> Float[Array, ""]:
+        """Mean over all entries on all devices, of which each has as many."""
+        return self.average(jnp.mean(x))
+
+    def average(self, tree: Tree) -> Tree:
+        """Mean over devices of each entry of a pytree of floats, in one exchange."""
+        if self.count == 1:
+            return tree
+        flat, restore = ravel_pytree(tree)
+        return restore(jax.lax.pmean(flat, AXIS))
+
+
+def choose(wanted: int | None, divides: dict[str, int]) -> Devices:
+    """As many devices as are wanted, or else as there are and can share the work evenly.
+
+    Args:
+        wanted: number of devices, or None.
+        divides: what must divide evenly over the devices, by name.
+
+    Raises:
+        ConfigError: if there are fewer than wanted, or they cannot share evenly.
+    """
+    available = jax.device_count()
+    shareable = math.gcd(*divides.values())
+    if wanted is None and jax.process_count() == 1:
+        return Devices(max(n for n in range(1, available + 1) if shareable % n == 0))
+    count = available if wanted is None else wanted
+    if count > available:
+        raise ConfigError(f"devices must be at most {available}, all that there are; not {count}")
+    if jax.process_count() > 1 and count != available:
+        raise ConfigError(f"devices must be {available}, those of all processes; not {count}")
+    for name, size in divides.items():
+        if size % count:
+            allowed = [n for n in range(1, available + 1) if shareable % n == 0]
+            raise ConfigError(
+                f"devices must divide {name} ({size}), which {count} does not; "
+                f"these do: {', '.join(map(str, allowed))}"
+            )
+    return Devices(count)
