@@ -85,6 +85,16 @@ class Settings(NamedTuple):
         """Tasks of a minibatch on one device."""
         return self.tasks_per_minibatch // self.devices.count
 
+    def tasks_at_a_time(self, network: Network, horizon: int) -> int:
+        """Meta-episodes that go through a network together, for the sake of caches and memory."""
+        rows = network.rows_at_a_time
+        limits = (
+            self.own_tasks_per_minibatch,
+            self.tasks_per_gradient,
+            None if rows is None else max(1, rows // horizon),
+        )
+        return min(limit for limit in limits if limit is not None)
+
 
 class Models(NamedTuple):
     """What PPO trains."""
@@ -300,7 +310,9 @@ def _train_actor(phase: Phase, actor: Learned, minibatch: Batch) -> tuple[Learne
     def loss(params: Any, batch: Batch) -> Any:
         return actor_loss(params, settings.actor, batch, phase.hyperparams.clip, phase.entropy)
 
-    (value, (entropy, kl)), grads = _gradient(settings, loss, actor.params, minibatch)
+    (value, (entropy, kl)), grads = _gradient(
+        loss, actor.params, minibatch, settings, settings.actor
+    )
     actor = _apply(phase.optimiser(weight_decay=0.0), actor, grads)
     return actor, _ActorStats(jnp.ones(()), value, entropy, kl, optax.tree.norm(grads))
 
@@ -316,18 +328,20 @@ def _train_critic(phase: Phase, critic: Learned, minibatch: Batch) -> tuple[Lear
     def loss(params: Any, batch: Batch) -> Any:
         return critic_loss(params, settings.critic, batch), ()
 
-    (value, _), grads = _gradient(settings, loss, critic.params, minibatch)
+    (value, _), grads = _gradient(loss, critic.params, minibatch, settings, settings.critic)
     critic = _apply(phase.optimiser(phase.hyperparams.weight_decay), critic, grads)
     return critic, _CriticStats(value, optax.tree.norm(grads))
 
 
-def _gradient(settings: Settings, loss: Any, params: Any, minibatch: Batch) -> Any:
-    """Value (with auxiliaries) and gradient of a mean over the minibatch.
+def _gradient(
+    loss: Any, params: Any, minibatch: Batch, settings: Settings, network: Network
+) -> Any:
+    """Value (with auxiliaries) and gradient by `params` of a mean over the minibatch.
 
     It is the average of those of equal parts: over chunks of a device's tasks, over devices.
     """
-    n_tasks = minibatch.action.shape[1]
-    chunk = largest_divisor(n_tasks, settings.tasks_per_gradient or n_tasks)
+    horizon, n_tasks = minibatch.action.shape
+    chunk = largest_divisor(n_tasks, settings.tasks_at_a_time(network, horizon))
     gradient = partial(jax.value_and_grad(loss, has_aux=True), params)
 
     def add(total: Any, first: Int[Array, ""]) -> tuple[Any, None]:
@@ -374,7 +388,10 @@ def _actor_goes_on(
 
     def check() -> Bool[Array, ""]:
         divergence = over_task_chunks(
-            kl, settings.own_tasks_per_minibatch, batch.observation, batch.log_probs
+            kl,
+            settings.tasks_at_a_time(settings.actor, batch.action.shape[0]),
+            batch.observation,
+            batch.log_probs,
         )
         return settings.devices.mean(divergence) < settings.kl_limit
 

@@ -182,9 +182,10 @@ class Trainer:
         self, state: TrainState, trajectory: Trajectory
     ) -> tuple[ppo.Batch, Float[Array, ""]]:
         """Advantages and value targets; the critic sees the finished sequences only here."""
+        critic = self.settings.critic
         value = ppo.over_task_chunks(
-            partial(ppo.values, self.settings.critic, state.models.critic.params),
-            self.settings.own_tasks_per_minibatch,
+            partial(ppo.values, critic, state.models.critic.params),
+            self.settings.tasks_at_a_time(critic, self.layout.horizon),
             trajectory.observation,
         )
         hyperparams = state.hyperparams

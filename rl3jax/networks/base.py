@@ -42,6 +42,15 @@ class Network(abc.ABC):
         for field in dataclasses.fields(self):
             check_size(field.name, getattr(self, field.name))
 
+    @property
+    def rows_at_a_time(self) -> int | None:
+        """Rows (steps × meta-episodes) that it is best trained on together; `None`: all there are.
+
+        On CPU the activations of so many rows stay in the caches between forward and backward pass.
+        An accelerator has to be filled.
+        """
+        return None
+
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray, num_inputs: int) -> Params:
         """Draws weights for observations of `num_inputs` numbers; the key is consumed."""
@@ -89,7 +98,37 @@ def dense(layer: Dense, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batc
     """Returns `x @ kernel + bias`."""
     # As rows of one matrix: the kernel's gradient is then a single plain product, and much faster.
     rows = x.reshape(-1, x.shape[-1])
-    return (rows @ layer.kernel + layer.bias[None]).reshape(*x.shape[:-1], -1)
+    return (_product(rows, layer.kernel) + layer.bias[None]).reshape(*x.shape[:-1], -1)
+
+
+@jax.custom_vjp
+def _product(x: Float[Array, "rows m"], kernel: Float[Array, "m n"]) -> Float[Array, "rows n"]:
+    return x @ kernel
+
+
+def _product_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x @ kernel, (x, kernel)
+
+
+def _product_backward(residuals: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
+    return dy @ kernel.T, outer_sum(x, dy)
+
+
+_product.defvjp(_product_forward, _product_backward)
+
+
+def outer_sum(x: Float[Array, "rows m"], y: Float[Array, "rows n"]) -> Float[Array, "m n"]:
+    """Returns `x.T @ y`, the sum over rows of outer products, in the way that is fastest on CPU.
+
+    There the second factor of such a product should be wide, and where it is not, the first one
+    transposed beforehand: up to nine times as fast as written plainly.
+    """
+    if not on_cpu() or y.shape[1] >= 128:
+        return x.T @ y
+    if y.shape[1] < x.shape[1]:
+        return jax.lax.optimization_barrier(y.T @ x).T
+    return jax.lax.optimization_barrier(x.T) @ y
 
 
 class LayerNorm(NamedTuple):
@@ -110,10 +149,6 @@ def layer_norm(layer: LayerNorm, x: Float[Array, "*batch d"]) -> Float[Array, "*
     return (rows * layer.scale[None] + layer.bias[None]).reshape(x.shape)
 
 
-def rows_per_block(on_cpu: int) -> int:
-    """Returns how many rows (steps × meta-episodes) a sequence model is trained on at a time.
-
-    On CPU a block should stay in the caches; its temporaries are then also small enough for the
-    allocator to keep them between calls. An accelerator has to be filled.
-    """
-    return on_cpu if jax.default_backend() == "cpu" else 65_536
+def on_cpu() -> bool:
+    """Whether computations run on CPU unless told otherwise."""
+    return jax.default_backend() == "cpu"

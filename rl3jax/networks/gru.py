@@ -7,7 +7,6 @@ once. A block is large enough for fast products and small enough to stay in the 
 - the inputs' share of the gates is one product per block;
 - the three gates are scanned as three arrays: slices of a single scanned array defeat XLA's
   vectoriser on CPU, and the loop then takes three times as long;
-- of the forward pass only embeddings and states are kept; gates are recomputed per block;
 - the backward scan carries the state's cotangent and nothing else. It is linear in it, with factors
   known beforehand; the weights' gradients are products per block, where plain automatic
   differentiation would take a thin product, and add it to the sum, at every step.
@@ -27,7 +26,8 @@ from rl3jax.networks.base import (
     Network,
     dense,
     init_dense,
-    rows_per_block,
+    on_cpu,
+    outer_sum,
 )
 
 
@@ -119,9 +119,14 @@ class Gru(Network):
         return ys.reshape(num_steps, *batch, self.num_outputs)
 
 
+def rows_per_block() -> int:
+    """Rows (steps × meta-episodes) whose gates are computed together: on CPU, what caches hold."""
+    return 1600 if on_cpu() else 65_536
+
+
 def _block_length(num_steps: int, num_episodes: int) -> int:
     """The most steps that divide the sequence evenly and are few enough rows for a block."""
-    longest = max(1, rows_per_block(on_cpu=3200) // num_episodes)
+    longest = max(1, rows_per_block() // num_episodes)
     return max(n for n in range(1, longest + 1) if num_steps % n == 0)
 
 
@@ -154,6 +159,10 @@ def _next_state(
     cell: Cell, inputs: Gates, h_tm1: Float[Array, "*batch U"]
 ) -> Float[Array, "*batch U"]:
     gates, _ = _activations(cell, inputs, h_tm1)
+    return _mixed(gates, h_tm1)
+
+
+def _mixed(gates: Gates, h_tm1: Float[Array, "*batch U"]) -> Float[Array, "*batch U"]:
     return gates.candidate + gates.update * (h_tm1 - gates.candidate)
 
 
@@ -171,21 +180,33 @@ def _states(
     return h
 
 
-Residuals = tuple[Cell, Array, Array, Array]
+class Residuals(NamedTuple):
+    """What the backward pass needs to know of the forward pass over a block."""
+
+    cell: Cell
+    embedded: Array
+    h_before: Array
+    h: Array
+    gates: Gates
+    memory: Array
 
 
 def _states_forward(cell: Cell, embedded: Array, h_before: Array) -> tuple[Array, Residuals]:
-    h = _states(cell, embedded, h_before)
-    return h, (cell, embedded, h_before, h)
+    def step(h_tm1: Array, inputs_t: Gates) -> tuple[Array, tuple[Array, Gates, Array]]:
+        gates, memory = _activations(cell, inputs_t, h_tm1)
+        h_t = _mixed(gates, h_tm1)
+        return h_t, (h_t, gates, memory)
+
+    _, (h, gates, memory) = jax.lax.scan(step, h_before, _input_gates(cell, embedded))
+    return h, Residuals(cell, embedded, h_before, h, gates, memory)
 
 
 def _states_backward(
     residuals: Residuals, dh_direct: Float[Array, "T B U"]
 ) -> tuple[Cell, Float[Array, "T B E"], Float[Array, "B U"]]:
     """Cotangents of the arguments of `_states`, from that of its result."""
-    cell, embedded, h_before, h = residuals
+    cell, embedded, h_before, h, gates, memory = residuals
     h_tm1 = jnp.concatenate([h_before[None], h[:-1]])
-    gates, memory = _activations(cell, _input_gates(cell, embedded), h_tm1)
 
     # Derivatives of a state by its gates' inputs, and by its recurrent products.
     by_candidate = (1 - gates.update) * (1 - gates.candidate**2)
@@ -209,16 +230,16 @@ def _states_backward(
     d_inputs = jnp.concatenate([dh * by for by in by_inputs], axis=-1)
     d_products = jnp.concatenate([dh * by for by in by_products], axis=-1)
     d_cell = Cell(
-        inputs=Dense(_outer_sum(embedded, d_inputs), d_inputs.sum(axis=(0, 1))),
-        recurrent=_outer_sum(h_tm1, d_products),
+        inputs=Dense(_over_steps(embedded, d_inputs), d_inputs.sum(axis=(0, 1))),
+        recurrent=_over_steps(h_tm1, d_products),
         memory_bias=(dh * by_memory).sum(axis=(0, 1)),
     )
     return d_cell, d_inputs @ cell.inputs.kernel.T, dh_before
 
 
-def _outer_sum(x: Float[Array, "T B m"], y: Float[Array, "T B n"]) -> Float[Array, "m n"]:
-    """The sum of outer products over steps and meta-episodes, as one product."""
-    return x.reshape(-1, x.shape[-1]).T @ y.reshape(-1, y.shape[-1])
+def _over_steps(x: Float[Array, "T B m"], y: Float[Array, "T B n"]) -> Float[Array, "m n"]:
+    """The sum of outer products over steps and meta-episodes."""
+    return outer_sum(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]))
 
 
 _states.defvjp(_states_forward, _states_backward)

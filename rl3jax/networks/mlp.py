@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.checks import check_size
-from rl3jax.networks.base import Dense, Network, dense, init_dense
+from rl3jax.networks.base import Dense, Network, dense, init_dense, on_cpu
 
 
 class MarkovParams(NamedTuple):
@@ -30,6 +30,11 @@ class Markov(Network):
     """
 
     width: int = 64
+
+    @property
+    def rows_at_a_time(self) -> int | None:
+        """Rows (steps × meta-episodes) that it is best trained on together."""
+        return 800 if on_cpu() else None
 
     def init(self, key: PRNGKeyArray, num_inputs: int) -> MarkovParams:
         """Draws Glorot-uniform weights; the key is consumed.

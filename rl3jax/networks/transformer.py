@@ -21,7 +21,7 @@ from rl3jax.networks.base import (
     init_dense,
     init_layer_norm,
     layer_norm,
-    rows_per_block,
+    on_cpu,
 )
 
 
@@ -112,6 +112,11 @@ class Transformer(Network):
                 f"got {self.width}"
             )
 
+    @property
+    def rows_at_a_time(self) -> int:
+        """Rows (steps × meta-episodes) that it is best trained on together."""
+        return 400 if on_cpu() else 65_536
+
     def init(self, key: PRNGKeyArray, num_inputs: int) -> TransformerParams:
         """Draws Glorot-uniform dense layers and N(0, 0.01²) positions; the key is consumed.
 
@@ -171,15 +176,13 @@ class Transformer(Network):
                 f"T must be at most the trained horizon {self.horizon}, got {num_steps}"
             )
 
-        @jax.checkpoint  # activations are large: to compute them twice is faster than to store them
         def unroll_one(xs: Float[Array, "T D"]) -> Float[Array, "T num_outputs"]:
             _, ys = _decode(params, self._empty_cache(num_steps), _embed(params, xs))
             return ys
 
-        episodes = xs.reshape(num_steps, -1, num_inputs).swapaxes(0, 1)
-        block = max(1, rows_per_block(on_cpu=800) // num_steps)
-        ys = jax.lax.map(unroll_one, episodes, batch_size=block)
-        return ys.swapaxes(0, 1).reshape(num_steps, *batch, self.num_outputs)
+        episodes = xs.reshape(num_steps, -1, num_inputs)
+        ys = jax.vmap(unroll_one, in_axes=1, out_axes=1)(episodes)
+        return ys.reshape(num_steps, *batch, self.num_outputs)
 
     def _empty_cache(self, horizon: int) -> Cache:
         blank = jnp.zeros((self.heads, horizon, self.width // self.heads))

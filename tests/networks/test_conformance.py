@@ -123,8 +123,7 @@ def test_the_size_of_blocks_is_of_no_consequence(network, params, monkeypatch):
         return jnp.mean(ys**2), ys
 
     def outcome(rows):
-        monkeypatch.setattr(gru, "rows_per_block", lambda on_cpu: rows)
-        monkeypatch.setattr(transformer, "rows_per_block", lambda on_cpu: rows)
+        monkeypatch.setattr(gru, "rows_per_block", lambda: rows)
         return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(in_float64, xs)
 
     with jax.enable_x64(True):

@@ -66,7 +66,7 @@ def test_hand_computed_steps():
 
 @pytest.mark.parametrize("rows", [7, 1000])
 def test_backward_pass_equals_automatic_differentiation(make_params, rows, monkeypatch):
-    monkeypatch.setattr(gru, "rows_per_block", lambda on_cpu: rows)
+    monkeypatch.setattr(gru, "rows_per_block", lambda: rows)
     with jax.enable_x64(True):
         params = make_params(NETWORK, 3)
         xs = jax.random.normal(jax.random.key(1), (8, 3, 3))
