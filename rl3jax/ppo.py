@@ -85,6 +85,12 @@ class Settings(NamedTuple):
         """Tasks of a minibatch on one device."""
         return self.tasks_per_minibatch // self.devices.count
 
+    @property
+    def tasks_at_once(self) -> int:
+        """Tasks whose activations a device holds at a time."""
+        own = self.own_tasks_per_minibatch
+        return largest_divisor(own, self.tasks_per_gradient or own)
+
 
 class Models(NamedTuple):
     """What PPO trains."""
@@ -374,7 +380,7 @@ def _actor_goes_on(
 
     def check() -> Bool[Array, ""]:
         divergence = over_task_chunks(
-            kl, settings.own_tasks_per_minibatch, batch.observation, batch.log_probs
+            kl, settings.tasks_at_once, batch.observation, batch.log_probs
         )
         return settings.devices.mean(divergence) < settings.kl_limit
 
@@ -386,11 +392,10 @@ def over_task_chunks(function: Any, size: int, *arrays: jax.Array) -> jax.Array:
     n_tasks = arrays[0].shape[1]
     n_whole = n_tasks // size * size
 
-    def chunks(x: jax.Array) -> jax.Array:
-        split = x[:, :n_whole].reshape(x.shape[0], -1, size, *x.shape[2:])
-        return jnp.moveaxis(split, 1, 0)
+    def chunk(first: Int[Array, ""]) -> jax.Array:
+        return function(*(jax.lax.dynamic_slice_in_dim(x, first, size, axis=1) for x in arrays))
 
-    result = jax.lax.map(lambda parts: function(*parts), tuple(chunks(x) for x in arrays))
+    result = jax.lax.map(chunk, jnp.arange(0, n_whole, size))
     result = jnp.moveaxis(result, 0, 1).reshape(arrays[0].shape[0], n_whole, *result.shape[3:])
     if n_whole < n_tasks:
         rest = function(*(x[:, n_whole:] for x in arrays))
