@@ -390,6 +390,7 @@ def _actor_goes_on(
 def over_task_chunks(function: Any, size: int, *arrays: jax.Array) -> jax.Array:
     """`function` of `[T, B, ...]` arrays, `size` tasks at a time: bounds memory, same result."""
     n_tasks = arrays[0].shape[1]
+    size = min(size, n_tasks)
     n_whole = n_tasks // size * size
 
     def chunk(first: Int[Array, ""]) -> jax.Array:
