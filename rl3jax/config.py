@@ -197,6 +197,9 @@ class Config:
     gradient_chunk: int | None = None
     """Tasks of a minibatch that a device backpropagates through at a time, to save memory. None:
     all of its share."""
+    memory_limit: float | None = None
+    """Memory that a run may need of a device, in GiB; it is estimated beforehand. None: the
+    device's own memory."""
 
     # --- the run --------------------------------------------------------------------------------
     seed: int = 0
@@ -327,7 +330,7 @@ _SIZES = {
 }  # fmt: skip
 _POSITIVE = {
     "learning_rate", "clip", "kl_limit", "grad_clip", "adam_epsilon", "value_scale",
-    "critic_scale", "cluster_radius",
+    "critic_scale", "cluster_radius", "memory_limit",
 }  # fmt: skip
 _NON_NEGATIVE = {
     "final_learning_rate", "entropy", "final_entropy", "weight_decay", "smoothing", "tolerance",

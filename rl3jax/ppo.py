@@ -401,13 +401,13 @@ def _actor_goes_on(
 def over_task_chunks(function: Any, size: int, *arrays: jax.Array) -> jax.Array:
     """`function` of `[T, B, ...]` arrays, `size` tasks at a time: bounds memory, same result."""
     n_tasks = arrays[0].shape[1]
+    size = min(size, n_tasks)
     n_whole = n_tasks // size * size
 
-    def chunks(x: jax.Array) -> jax.Array:
-        split = x[:, :n_whole].reshape(x.shape[0], -1, size, *x.shape[2:])
-        return jnp.moveaxis(split, 1, 0)
+    def chunk(first: Int[Array, ""]) -> jax.Array:
+        return function(*(jax.lax.dynamic_slice_in_dim(x, first, size, axis=1) for x in arrays))
 
-    result = jax.lax.map(lambda parts: function(*parts), tuple(chunks(x) for x in arrays))
+    result = jax.lax.map(chunk, jnp.arange(0, n_whole, size))
     result = jnp.moveaxis(result, 0, 1).reshape(arrays[0].shape[0], n_whole, *result.shape[3:])
     if n_whole < n_tasks:
         rest = function(*(x[:, n_whole:] for x in arrays))

@@ -103,11 +103,19 @@ def rollouts(
     n_tasks = len(keys)
     if chunk is None or chunk >= n_tasks:
         return play(tasks, keys)
+
+    def play_next(played: Trajectory, part: Any) -> tuple[Trajectory, None]:
+        first, *chunk_of = part
+        return jax.tree.map(
+            lambda all_, own: jax.lax.dynamic_update_slice_in_dim(all_, own, first, axis=1),
+            played,
+            play(*chunk_of),
+        ), None
+
+    # Into the whole at once: to merge chunks afterwards would take the memory of a second whole.
+    blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(play, tasks, keys))
     chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (tasks, keys))
-    played = jax.lax.map(lambda args: play(*args), chunks)
-    return jax.tree.map(
-        lambda x: jnp.moveaxis(x, 0, 1).reshape(x.shape[1], n_tasks, *x.shape[3:]), played
-    )
+    return jax.lax.scan(play_next, blank, (jnp.arange(0, n_tasks, chunk), *chunks))[0]
 
 
 def sample_tasks(env: Environment, keys: Key[Array, " B"]) -> Any:

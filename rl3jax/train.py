@@ -30,6 +30,7 @@ from rl3jax.commands import fail, one_line_errors, parse
 from rl3jax.config import Config
 from rl3jax.evaluation import check_overflow, evaluate_agent
 from rl3jax.loggers import Logger
+from rl3jax.memory import check_memory
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import training_key, validation_key
@@ -88,6 +89,7 @@ def _start(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
     trainer = make_trainer(args.config)
     if trainer.config.draw_every:
         drawing.view_type(trainer.env)
+    print(check_memory(trainer))
     state = _initial_state(trainer)
     if args.init_from is not None:
         state = _with_policy_of(state, args.init_from, trainer)
@@ -132,6 +134,7 @@ def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
     if extended.iterations < iteration:
         raise ConfigError(f"--iterations {extended.iterations}: the run has {iteration} already")
     trainer = make_trainer(extended)
+    print(check_memory(trainer))
     state = restore_checkpoint(checkpoint, jax.eval_shape(lambda: _initial_state(trainer)))
     iterations = trainer.config.hyperparams().iterations
     hyperparams = dataclasses.replace(state.train.hyperparams, iterations=iterations)
@@ -235,6 +238,7 @@ class Run:
             config.horizon,
             config.validation_tasks,
             validation_key(),
+            batch_size=config.rollout_chunk,
         )
         line = line | {"validation_return": score.mean, "validation_stderr": score.stderr}
         if score.mean > state.best_return:

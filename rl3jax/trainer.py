@@ -119,8 +119,8 @@ class Trainer:
         key = jax.random.fold_in(state.key, state.iteration)
         key_tasks, key_rollouts, key_ppo = jax.random.split(key, 3)
 
-        trajectory = self._collect(state, key_tasks, key_rollouts)
-        batch, explained_variance = self._batch(state, trajectory)
+        trajectory = self.collect(state, key_tasks, key_rollouts)
+        batch, explained_variance = self.batch(state, trajectory)
         progress = state.iteration / jnp.maximum(state.hyperparams.iterations - 1, 1)
         models, diagnostics = ppo.update(
             self.settings, state.hyperparams, state.models, batch, progress, key_ppo
@@ -164,7 +164,7 @@ class Trainer:
             greedy=greedy,
         )
 
-    def _collect(
+    def collect(
         self, state: TrainState, key_tasks: PRNGKeyArray, key_rollouts: PRNGKeyArray
     ) -> Trajectory:
         """Meta-episodes of the sampling policy in this device's share of fresh tasks."""
@@ -178,7 +178,7 @@ class Trainer:
             self.rollout_chunk,
         )
 
-    def _batch(
+    def batch(
         self, state: TrainState, trajectory: Trajectory
     ) -> tuple[ppo.Batch, Float[Array, ""]]:
         """Advantages and value targets; the critic sees the finished sequences only here."""

@@ -11,7 +11,8 @@ from rl3jax.config import DOMAIN_DEFAULTS, ENV_OPTIONS, Config, Hyperparams
 def test_resolve_leaves_no_shared_field_open():
     open_by_design = {
         "variation", "width", "preset", "minibatch_tasks", "max_sweeps", "step_size", "out",
-        "successor_slots", "optimism", "devices", "rollout_chunk", "gradient_chunk", *ENV_OPTIONS,
+        "successor_slots", "optimism", "devices", "rollout_chunk", "gradient_chunk",
+        "memory_limit", *ENV_OPTIONS,
     }  # fmt: skip
     for env in [*DOMAIN_DEFAULTS, "module:Class"]:
         config = Config(env=env).resolve()
@@ -183,6 +184,7 @@ def test_tasks_that_minibatches_do_not_divide_name_the_nearest_that_work():
         ("sweeps_per_step", -1, "sweeps_per_step must not be negative"),
         ("successor_slots", 0, "successor_slots must be at least 1"),
         ("cluster_radius", 0.0, "cluster_radius must be larger than 0"),
+        ("memory_limit", 0.0, "memory_limit must be larger than 0, not 0.0"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(field, value, message):

@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # floor do not know each other. A room is a module of rl3jax or a whole folder.
 HOUSE = (
     ("checks",),
-    ("config", "devices", "seeding", "statistics"),
+    ("config", "devices", "liveness", "seeding", "statistics"),
     ("envs",),
     ("object_level",),
     ("observation",),
@@ -35,7 +35,7 @@ HOUSE = (
     ("baselines",),
     ("ppo",),
     ("trainer",),
-    ("evaluation", "checkpoint"),
+    ("evaluation", "checkpoint", "memory"),
     ("plots", "drawing"),
     ("run_folder",),
     ("commands", "loggers", "progress"),

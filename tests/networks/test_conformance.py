@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax.networks import NETWORKS, Gru, Markov, Transformer, gru, make_network, transformer
+from rl3jax.networks import NETWORKS, Gru, Markov, Transformer, gru, make_network
 
 HORIZON, NUM_INPUTS, NUM_OUTPUTS = 11, 3, 2
 

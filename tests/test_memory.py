@@ -1,0 +1,238 @@
+import dataclasses
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from rl3jax import Config, make_trainer, memory, train
+from rl3jax.checks import ConfigError
+from rl3jax.liveness import peak, size_of
+from rl3jax.memory import GIB, check_memory, device_memory, estimate_memory, gib
+
+FLOAT = jnp.zeros(()).dtype.itemsize
+SMALL = {"iterations": 1, "validate_every": 0}
+RUNS = {
+    "bandit markov": {"n_tasks": 512, "minibatches": 4},
+    "bandit markov, gradients in chunks": {"n_tasks": 512, "minibatches": 1, "gradient_chunk": 16},
+    "mdp gru": {"env": "mdp", "network": "gru", "n_tasks": 256, "minibatches": 1},
+    "mdp transformer": {
+        "env": "mdp", "network": "transformer", "n_tasks": 256, "minibatches": 32, "horizon": 200,
+    },
+    "gridworld markov": {"env": "gridworld", "n_tasks": 256, "minibatches": 32, "horizon": 60},
+}  # fmt: skip
+
+
+def reserved(trainer):
+    """Bytes that XLA reserves for an iteration."""
+    state = jax.eval_shape(trainer.init, jax.random.key(0))
+    analysis = jax.jit(trainer.update).lower(state).compile().memory_analysis()
+    return (
+        analysis.temp_size_in_bytes
+        + analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+    )
+
+
+# --- bytes of a traced function -----------------------------------------------------------------
+
+
+X = jax.ShapeDtypeStruct((50, 50), float)
+SIZE = 2500 * FLOAT
+
+
+def test_chains_of_elementwise_operations_are_one_array():
+    assert peak(lambda x: jnp.exp(jnp.sin(x) + 1) * 2, X) == SIZE
+
+
+def test_operands_of_a_product_are_arrays():
+    assert peak(lambda x: jnp.sin(x) @ jnp.cos(x), X) == 3 * SIZE
+
+
+def test_what_is_read_no_more_makes_room():
+    def products(x):
+        for _ in range(5):
+            x = x @ x
+        return x
+
+    assert peak(products, X) == 2 * SIZE
+
+
+def test_loops_keep_their_carry_and_what_they_stack():
+    def stacked(x):
+        def step(carry, _):
+            row = carry.sum(axis=1)
+            return carry + 1, row
+
+        return jax.lax.scan(step, x, length=10)
+
+    rows = 50 * FLOAT
+    assert peak(stacked, X) == pytest.approx(SIZE + 10 * rows, abs=2 * rows)
+
+
+def test_the_larger_branch_counts():
+    def branch(x):
+        return jax.lax.cond(x.sum() > 0, lambda x: (x @ x) @ (x @ x), lambda x: x, x)
+
+    assert peak(branch, X) == pytest.approx(3 * SIZE, abs=100)
+
+
+def test_key_arrays_have_a_size():
+    assert size_of(jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 5))) == 40
+
+
+# --- a run --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_estimate_is_near_what_xla_reserves(name):
+    trainer = make_trainer(Config(**RUNS[name], **SMALL))
+    ratio = estimate_memory(trainer).total / reserved(trainer)
+    assert 1 / 1.5 < ratio < 1.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "chunks"),
+    [
+        ("bandit markov", {"minibatches": 1, "gradient_chunk": 32}),
+        ("mdp gru", {"gradient_chunk": 16}),
+        ("mdp transformer", {"rollout_chunk": 16}),
+        ("gridworld markov", {"rollout_chunk": 16}),
+    ],
+)
+def test_chunks_save_memory_as_estimated(name, chunks):
+    run = RUNS[name] | SMALL
+    whole = make_trainer(
+        Config(**run | {"minibatches": chunks.get("minibatches", run["minibatches"])})
+    )
+    chunked = make_trainer(Config(**run | chunks))
+    saved = reserved(whole) - reserved(chunked)
+    expected = estimate_memory(whole).total - estimate_memory(chunked).total
+    assert saved > 0.1 * reserved(whole)
+    assert 1 / 2 < expected / saved < 2
+
+
+def test_rollouts_in_chunks_are_those_of_all_tasks_at_once():
+    played = []
+    for chunk in (None, 3):
+        trainer = make_trainer(Config(n_tasks=12, horizon=7, rollout_chunk=chunk))
+        keys = jax.random.split(jax.random.key(0), 3)
+        state = trainer.init(keys[0])
+        played.append(jax.jit(trainer.collect)(state, keys[1], keys[2]))
+    chex.assert_trees_all_close(*played, rtol=1e-5, atol=1e-6)
+
+
+def test_validation_counts_and_chunks_bound_it():
+    run = RUNS["mdp transformer"] | {"iterations": 1}
+    whole = estimate_memory(make_trainer(Config(**run)))
+    assert whole.phase == "validation"
+    chunked = estimate_memory(make_trainer(Config(**run, rollout_chunk=8)))
+    assert sum(chunked.phases["validation"].values()) < 0.1 * whole.total
+
+
+def test_terms_are_named_largest_first():
+    run = RUNS["mdp transformer"] | {"iterations": 1}
+    estimate = estimate_memory(make_trainer(Config(**run)))
+    assert next(iter(estimate.terms)) == "networks' carries while acting"
+    assert estimate.terms["networks' carries while acting"] >= 1000 * 200 * 2 * 2 * 64 * FLOAT
+    assert list(estimate.terms.values()) == sorted(estimate.terms.values(), reverse=True)
+
+
+# --- limits -------------------------------------------------------------------------------------
+
+
+def limited(run, **changes):
+    """The line of a run, or its refusal."""
+    try:
+        return check_memory(make_trainer(Config(**run | {"iterations": 1} | changes)))
+    except ConfigError as error:
+        return str(error)
+
+
+def as_config(flags):
+    """Flags of a message as fields."""
+    pairs = re.findall(r"--([a-z-]+) (\d+)", flags)
+    return {name.replace("-", "_"): int(value) for name, value in pairs}
+
+
+@pytest.mark.parametrize(
+    ("run", "share", "field"),
+    [
+        ("mdp transformer", 0.3, "rollout_chunk"),
+        ("mdp gru", 0.5, "gradient_chunk"),
+        ("bandit markov", 0.15, "n_tasks"),
+    ],
+)
+def test_over_the_limit_it_names_settings_that_fit(run, share, field):
+    run = RUNS[run]
+    needed = estimate_memory(make_trainer(Config(**run, iterations=1)))
+    limit = share * needed.total / GIB
+    message = limited(run, memory_limit=limit)
+    assert "\n" not in message
+    assert f"this run needs about {gib(needed.total)} of a device" in message
+    assert next(iter(needed.terms)) in message
+    fits = as_config(message.partition("Fits: ")[2])
+    assert field in fits
+    assert limited(run | fits, memory_limit=limit).startswith("memory: about")
+
+
+def test_fewer_tasks_keep_the_size_of_minibatches():
+    run = RUNS["bandit markov"]
+    whole = make_trainer(Config(**run, iterations=1))
+    limit = 0.15 * estimate_memory(whole).total / GIB
+    fits = as_config(limited(run, memory_limit=limit).partition("Fits: ")[2])
+    fitting = make_trainer(Config(**run | fits, iterations=1))
+    assert fitting.settings.tasks_per_minibatch == whole.settings.tasks_per_minibatch
+
+
+def test_below_the_smallest_run_it_says_what_that_needs():
+    run = RUNS["mdp gru"]
+    message = limited(run, memory_limit=1e-5)
+    assert message.startswith("memory_limit, 1e-05 GiB, is below the smallest possible run")
+    amount = float(re.search(r"run, ([0-9.e-]+) GiB", message)[1])
+    smallest = as_config(message)
+    assert smallest["n_tasks"] == 1
+    assert limited(run | smallest, memory_limit=amount).startswith("memory: about")
+    assert "smallest possible run" in limited(run, memory_limit=0.9 * amount)
+    assert "smallest possible run" not in limited(run, memory_limit=amount)
+
+
+def test_without_a_limit_the_device_is_it(monkeypatch):
+    assert limited(RUNS["bandit markov"]).startswith("memory: about")
+    assert 0.1 < device_memory() / GIB < 1e5
+    monkeypatch.setattr(memory, "device_memory", lambda: 40 * 2**20)
+    assert "over a device's memory, 0.0391 GiB" in limited(RUNS["mdp gru"])
+
+
+def test_devices_share_the_tasks():
+    trainer = make_trainer(Config(**RUNS["mdp gru"], **SMALL))
+    settings = trainer.settings
+    halved = dataclasses.replace(
+        trainer,
+        settings=settings._replace(devices=dataclasses.replace(settings.devices, count=2)),
+    )
+    alone = make_trainer(Config(**RUNS["mdp gru"] | {"n_tasks": 128}, **SMALL))
+    assert estimate_memory(halved).total == estimate_memory(alone).total
+
+
+def test_sizes_are_rounded_up():
+    assert gib(GIB) == "1 GiB"
+    assert gib(GIB + 1) == "1.01 GiB"
+    assert gib(int(0.0123401 * GIB)) == "0.0124 GiB"
+
+
+@pytest.mark.parametrize("flags", ["--memory-limit 0.0001", "--memory-limit 0.02"])
+def test_the_command_checks_before_it_compiles_or_writes(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    compiled = []
+    monkeypatch.setattr(train, "_initial_state", compiled.append)
+    with pytest.raises(SystemExit) as caught:
+        train.main(f"--n-tasks 4096 {flags}".split())
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+    assert not compiled
