@@ -3,11 +3,9 @@
 import dataclasses
 import math
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +24,7 @@ from rl3jax.checkpoint import (
     save_checkpoint,
 )
 from rl3jax.checks import ConfigError
-from rl3jax.commands import fail, one_line_errors, parse
+from rl3jax.commands import INTERRUPTED, NOT_FINITE, fail, one_line_errors, parse, stop_signals
 from rl3jax.config import Config
 from rl3jax.evaluation import check_overflow, evaluate_agent
 from rl3jax.loggers import Logger
@@ -34,9 +32,6 @@ from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import training_key, validation_key
 from rl3jax.trainer import Trainer, TrainState, make_trainer
-
-NOT_FINITE = 1
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -184,7 +179,7 @@ class Run:
         """Trains from `state` to the end, or until a signal asks to stop."""
         config = self.trainer.config
         iteration = int(state.train.iteration)
-        with Progress(config, self.folder.path, iteration) as progress, _stop_signals() as stop:
+        with Progress(config, self.folder.path, iteration) as progress, stop_signals() as stop:
             while iteration < self.iterations and not stop():
                 state, line = self._iterate(state)
                 iteration = line["iteration"]
@@ -305,27 +300,6 @@ def _stop_unless_finite(
             "before. Try a lower --learning-rate, a lower --grad-clip, or smaller rewards",
             code=NOT_FINITE,
         )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM came; a second one acts as ever."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def on_signal(number: int, frame: object) -> None:
-        del frame
-        received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-        print("\nstopping after this iteration …", file=sys.stderr)
-
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
