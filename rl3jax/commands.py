@@ -1,10 +1,14 @@
-"""What the commands share: arguments from dataclasses, and errors as one clear line."""
+"""What the commands share: arguments from dataclasses, errors as one clear line, exit codes."""
 
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
+import jax
 import tyro
 
 from rl3jax.checkpoint import CheckpointError
@@ -12,7 +16,11 @@ from rl3jax.checks import ConfigError
 
 Args = TypeVar("Args")
 
+NOT_FINITE = 1
 BAD_INPUT = 2
+INTERRUPTED = 130
+
+UNSET = -1  # of jax_num_cpu_devices
 
 
 def parse(
@@ -21,6 +29,33 @@ def parse(
     """The command line as a dataclass; bad input ends the process with exit code 2."""
     with one_line_errors():
         return tyro.cli(args_type, prog=f"python -m rl3jax.{program}", args=argv)
+
+
+def prepare_jax() -> None:
+    """Every core of a CPU becomes a device; compiled programs are kept from run to run.
+
+    To be called before JAX looks for devices. What the environment says of either goes first.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not chosen and jax.config.values["jax_num_cpu_devices"] == UNSET:
+        with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has
+            jax.config.update("jax_num_cpu_devices", _cores())
+
+
+def _cache_folder() -> Path:
+    """Where a user's programs keep what they can make again."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches) / "rl3jax" / "compiled"
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager
@@ -38,3 +73,24 @@ def fail(message: str, code: int = BAD_INPUT) -> None:
     """Prints one line on stderr and ends the process."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """A function that says whether SIGINT or SIGTERM came; a second one acts as ever."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_signal(number: int, frame: object) -> None:
+        del frame
+        received.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+        print("\nstopping after this iteration …", file=sys.stderr)
+
+    for number in before:
+        signal.signal(number, on_signal)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -205,7 +205,8 @@ class Config:
     seed: int = 0
     """Seed of every random number of the run."""
     out: str | None = None
-    """Run folder. None: runs/{env}-{algo}-{network}-h{horizon}-s{seed}, -2, -3, … if taken."""
+    """Run folder. None: runs/{env}-{algo}-{network}-h{horizon}-s{seed} (of a sweep:
+    runs/sweep-{env}-{algo}-{network}-h{horizon}), -2, -3, … if taken."""
     validate_every: int | None = None
     """Iterations between scores on the validation tasks; 0: never. None: iterations / 10."""
     validation_tasks: int = 1000

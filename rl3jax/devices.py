@@ -1,7 +1,7 @@
 """Several devices as one: tasks are split over them, everything else is the same on each.
 
-A function that is split runs once on every device, on that device's share of the tasks, and talks
-to the others only where it says so: by `Devices.mean` and `Devices.average`. The same program
+What runs `Devices.on_each` runs once on every device, on that device's share of the tasks, and
+talks to the others only where it says so: by `Devices.mean` and `Devices.average`. The same program
 serves the cores of a CPU, the GPUs of a machine and those of several machines.
 """
 
@@ -26,7 +26,7 @@ Tree = TypeVar("Tree")
 class Devices:
     """The first `count` devices of all that JAX has, on every host.
 
-    Methods below `on_each` are for use inside of a function that it splits.
+    Methods below `split` are for use inside of a function that runs `on_each`.
     """
 
     count: int = 1
@@ -40,9 +40,16 @@ class Devices:
 
     def replicate(self, tree: Tree) -> Tree:
         """A copy of the arrays on every device."""
+        return self._put(tree, PartitionSpec())
+
+    def deal(self, tree: Tree) -> Tree:
+        """An equal part of the arrays' leading axis on every device, for what is `split`."""
+        return self._put(tree, PartitionSpec(AXIS))
+
+    def _put(self, tree: Tree, spec: PartitionSpec) -> Tree:
         if self.count == 1:
             return tree
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        return jax.device_put(tree, NamedSharding(self.mesh, spec))
 
     def on_each(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
         """`function` run by every device on the same arguments; it must return the same on all."""
@@ -53,17 +60,20 @@ class Devices:
             function, mesh=self.mesh, in_specs=same, out_specs=same, check_vma=False
         )
 
+    def split(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
+        """`function` of pytrees of arrays `[n, ...]`, run by each device on its part of them."""
+        if self.count == 1:
+            return function
+        part = PartitionSpec(AXIS)
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=part, out_specs=part, check_vma=False
+        )
+
     def own(self, x: Array) -> Array:
         """This device's share of `x`, `[n / count, ...]` of `[n, ...]`."""
         if self.count == 1:
             return x
         return x.reshape(self.count, -1, *x.shape[1:])[jax.lax.axis_index(AXIS)]
-
-    def all(self, x: Array) -> Array:
-        """The inverse of `own`: the shares of all devices, one after another."""
-        if self.count == 1:
-            return x
-        return jax.lax.all_gather(x, AXIS, tiled=True)
 
     def mean(self, x: Float[Array, "..."]) -> Float[Array, ""]:
         """Mean over all entries on all devices, of which each has as many."""

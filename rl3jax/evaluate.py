@@ -15,7 +15,7 @@ from rl3jax import baselines, plots
 from rl3jax.baselines import AgentOrMaker
 from rl3jax.checkpoint import load_agent, write_text
 from rl3jax.checks import ConfigError
-from rl3jax.commands import one_line_errors, parse
+from rl3jax.commands import one_line_errors, parse, prepare_jax
 from rl3jax.config import Config
 from rl3jax.envs import Environment
 from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
@@ -54,6 +54,7 @@ class EvaluateArgs:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = parse(EvaluateArgs, argv, "evaluate")
+    prepare_jax()
     with one_line_errors():
         config = _config(args)
         env = config_env(config)

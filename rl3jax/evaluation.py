@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from rl3jax import statistics
+from rl3jax import devices, statistics
 from rl3jax.agent import Agent, PolicyAgent
 from rl3jax.baselines import AgentOrMaker, make_baseline
 from rl3jax.checks import ConfigError
+from rl3jax.devices import Devices
 from rl3jax.envs import Environment
 from rl3jax.rollout import rollout, sample_tasks
 
@@ -78,7 +79,8 @@ def evaluate_agent(
         horizon: env steps of a meta-episode; agents are told of it.
         n_tasks: number of tasks.
         key: decides the tasks and all chance in them; consumed.
-        batch_size: tasks at a time, to bound memory (default: all at once). Same scores.
+        batch_size: tasks at a time on each device, to bound memory (default: all at once). Same
+            scores.
 
     Raises:
         ConfigError: if the agent is for other numbers of states or actions than `env` has, or is no
@@ -93,7 +95,11 @@ def evaluate_agent(
     tasks = _sample_tasks(env, jax.random.split(key_tasks, n_tasks))
     keys = jax.random.split(key_episodes, n_tasks)
     known, make_agent = (agent, None) if isinstance(agent, Agent) else (None, agent)
-    rewards, ends, overflowed = _score(env, horizon, batch_size, make_agent, known, tasks, keys)
+    shared_by = devices.choose(None, {"n_tasks": n_tasks})
+    players = shared_by.replicate(known)
+    rewards, ends, overflowed = _score(
+        env, horizon, batch_size, make_agent, shared_by, players, *shared_by.deal((tasks, keys))
+    )
     check_overflow(int(overflowed.sum()), n_tasks)
     return Evaluation(np.asarray(rewards), np.asarray(ends))
 
@@ -125,12 +131,13 @@ def check_overflow(overflowed: int, n_tasks: int) -> None:
 _sample_tasks = jax.jit(sample_tasks, static_argnums=0)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _score(
     env: Environment,
     horizon: int,
     batch_size: int | None,
     make_agent: Callable[[Any], Agent] | None,
+    shared_by: Devices,
     agent: Agent | None,
     tasks: Any,
     keys: Any,
@@ -144,6 +151,9 @@ def _score(
         ends = trajectory.terminated | trajectory.truncated
         return trajectory.reward, ends, trajectory.overflowed.any()
 
-    if batch_size is None:
-        return jax.vmap(one_task)(tasks, keys)
-    return jax.lax.map(lambda args: one_task(*args), (tasks, keys), batch_size=batch_size)
+    def play(tasks: Any, keys: Any) -> tuple[Array, Array, Array]:
+        if batch_size is None:
+            return jax.vmap(one_task)(tasks, keys)
+        return jax.lax.map(lambda args: one_task(*args), (tasks, keys), batch_size=batch_size)
+
+    return shared_by.split(play)(tasks, keys)

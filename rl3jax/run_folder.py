@@ -145,13 +145,26 @@ class RunFolder:
 
 def default_path(config: Config, root: Path = Path("runs")) -> Path:
     """`runs/{env}-{algo}-{network}-h{horizon}-s{seed}`, with -2, -3, … if taken."""
+    return _free(root / f"{_name(config)}-s{config.seed}")
+
+
+def default_sweep_path(config: Config, root: Path = Path("runs")) -> Path:
+    """`runs/sweep-{env}-{algo}-{network}-h{horizon}`, with -2, -3, … if taken."""
+    return _free(root / f"sweep-{_name(config)}")
+
+
+def _name(config: Config) -> str:
     env = config.env.replace(":", ".").replace("/", "-")
-    name = f"{env}-{config.algo}-{config.network}-h{config.horizon}-s{config.seed}"
-    path, count = root / name, 1
-    while path.exists():
+    return f"{env}-{config.algo}-{config.network}-h{config.horizon}"
+
+
+def _free(path: Path) -> Path:
+    """`path`, or it with the first number that no file has yet."""
+    free, count = path, 1
+    while free.exists():
         count += 1
-        path = root / f"{name}-{count}"
-    return path
+        free = path.with_name(f"{path.name}-{count}")
+    return free
 
 
 def create(config: Config, out: str | None) -> RunFolder:
@@ -163,6 +176,22 @@ def create(config: Config, out: str | None) -> RunFolder:
     path = Path(out) if out is not None else default_path(config)
     if (path / "config.json").exists():
         raise ConfigError(f"--out {path} already holds a run; to go on with it: --resume {path}")
+    return _make(path, config)
+
+
+def create_for_sweep(config: Config, out: str | None) -> RunFolder:
+    """A new sweep's folder; of a run's files it has the config and the best agent.
+
+    Raises:
+        ConfigError: if `out` already holds a sweep or a run, or cannot be made.
+    """
+    path = Path(out) if out is not None else default_sweep_path(config)
+    if (path / "config.json").exists():
+        raise ConfigError(f"--out {path} already holds a sweep or a run; name a new folder")
+    return _make(path, config)
+
+
+def _make(path: Path, config: Config) -> RunFolder:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,11 +3,9 @@
 import dataclasses
 import math
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +24,15 @@ from rl3jax.checkpoint import (
     save_checkpoint,
 )
 from rl3jax.checks import ConfigError
-from rl3jax.commands import fail, one_line_errors, parse
+from rl3jax.commands import (
+    INTERRUPTED,
+    NOT_FINITE,
+    fail,
+    one_line_errors,
+    parse,
+    prepare_jax,
+    stop_signals,
+)
 from rl3jax.config import Config
 from rl3jax.evaluation import check_overflow, evaluate_agent
 from rl3jax.loggers import Logger
@@ -36,8 +42,8 @@ from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import training_key, validation_key
 from rl3jax.trainer import Trainer, TrainState, make_trainer
 
-NOT_FINITE = 1
-INTERRUPTED = 130
+MAY_CHANGE = ("iterations", "devices", "rollout_chunk", "gradient_chunk", "memory_limit")
+"""What a resumed run may have otherwise than before; all but the first change rounding at most."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class TrainArgs:
     config: tyro.conf.OmitArgPrefixes[Config] = dataclasses.field(default_factory=Config)
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """Go on exactly where the run in this folder stopped; of all other flags only --iterations
-    is allowed, to extend it, and --log (default: a new run)."""
+    is allowed, to extend it, those of the machine (--devices, --rollout-chunk, --gradient-chunk,
+    --memory-limit), and --log (default: a new run)."""
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="AGENT")] = None
     """Start from the policy of this agent folder or run folder instead of a fresh one
     (default: fresh)."""
@@ -73,6 +80,7 @@ class RunState:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = parse(TrainArgs, argv, "train")
+    prepare_jax()
     with one_line_errors():
         loggers.check(args.log)
         trainer, folder, state = _resume(args) if args.resume else _start(args)
@@ -100,7 +108,8 @@ def _start(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
 
 def _initial_state(trainer: Trainer) -> RunState:
     train = trainer.init(training_key(trainer.config.seed))
-    return RunState(train, train.models.actor.params, jnp.asarray(-jnp.inf))
+    best_return = trainer.settings.devices.replicate(jnp.asarray(-jnp.inf))
+    return RunState(train, train.models.actor.params, best_return)
 
 
 def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
@@ -121,7 +130,7 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
 def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
     """The newest undamaged checkpoint of a run, and its folder as it was then."""
     assert args.resume is not None
-    _check_only_iterations(args)
+    _check_may_change(args)
     folder = RunFolder(args.resume)
     config = folder.read_config()
     checkpoint, manifest, damaged = folder.newest_checkpoint()
@@ -129,7 +138,10 @@ def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
         print(f"warning: {problem}; falling back to the one before", file=sys.stderr)
     _check_same_run(checkpoint, manifest["description"], config)
 
-    extended = dataclasses.replace(config, iterations=args.config.iterations or config.iterations)
+    changes = {name: getattr(args.config, name) for name in MAY_CHANGE}
+    extended = dataclasses.replace(
+        config, **{name: value for name, value in changes.items() if value is not None}
+    )
     iteration = manifest["iteration"]
     if extended.iterations < iteration:
         raise ConfigError(f"--iterations {extended.iterations}: the run has {iteration} already")
@@ -141,15 +153,16 @@ def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
     train = dataclasses.replace(state.train, hyperparams=hyperparams)
     folder.truncate_metrics(iteration)
     folder.write_config(extended)
-    return trainer, folder, dataclasses.replace(state, train=train)
+    state = dataclasses.replace(state, train=train)
+    return trainer, folder, trainer.settings.devices.replicate(state)
 
 
-def _check_only_iterations(args: TrainArgs) -> None:
-    given = dataclasses.replace(args.config, iterations=None)
+def _check_may_change(args: TrainArgs) -> None:
     changed = [
         field.name
         for field in dataclasses.fields(Config)
-        if getattr(given, field.name) != getattr(Config(), field.name)
+        if field.name not in MAY_CHANGE
+        and getattr(args.config, field.name) != getattr(Config(), field.name)
     ]
     if args.init_from is not None:
         changed.append("init_from")
@@ -165,7 +178,7 @@ def _check_same_run(checkpoint: Path, description: dict[str, Any], config: Confi
         )
     ours = config.to_dict()
     for name, value in description["config"].items():
-        if name != "iterations" and ours.get(name) != value:
+        if name not in MAY_CHANGE and ours.get(name) != value:
             raise CheckpointError(
                 f"{checkpoint} was written with {name} = {value!r}, config.json says "
                 f"{ours.get(name)!r}"
@@ -187,7 +200,7 @@ class Run:
         """Trains from `state` to the end, or until a signal asks to stop."""
         config = self.trainer.config
         iteration = int(state.train.iteration)
-        with Progress(config, self.folder.path, iteration) as progress, _stop_signals() as stop:
+        with Progress(config, self.folder.path, iteration) as progress, stop_signals() as stop:
             while iteration < self.iterations and not stop():
                 state, line = self._iterate(state)
                 iteration = line["iteration"]
@@ -309,27 +322,6 @@ def _stop_unless_finite(
             "before. Try a lower --learning-rate, a lower --grad-clip, or smaller rewards",
             code=NOT_FINITE,
         )
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM came; a second one acts as ever."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def on_signal(number: int, frame: object) -> None:
-        del frame
-        received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-        print("\nstopping after this iteration …", file=sys.stderr)
-
-    for number in before:
-        signal.signal(number, on_signal)
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,8 @@ class Trainer:
 
     def init(self, key: PRNGKeyArray, hyperparams: Hyperparams | None = None) -> TrainState:
         """Fresh networks. The key is consumed; `hyperparams` default to the config's."""
-        return self._init(key, hyperparams or self.config.hyperparams())
+        state = self._init(key, hyperparams or self.config.hyperparams())
+        return self.settings.devices.replicate(state)
 
     @partial(jax.jit, static_argnums=0)
     def _init(self, key: PRNGKeyArray, hyperparams: Hyperparams) -> TrainState:

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 # In the environment, so that commands which a test starts as subprocesses are as strict.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_DEBUG_KEY_REUSE"] = "1"
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # nothing that another run left is of any use
 os.environ["MPLBACKEND"] = "Agg"
 # Compiling dominates the tests' time: without optimisation it takes a fraction.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"

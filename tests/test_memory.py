@@ -96,7 +96,6 @@ def test_the_estimate_is_near_what_xla_reserves(name):
 @pytest.mark.parametrize(
     ("name", "chunks"),
     [
-        ("bandit markov", {"minibatches": 1, "gradient_chunk": 32}),
         ("mdp gru", {"gradient_chunk": 16}),
         ("mdp transformer", {"rollout_chunk": 16}),
         ("gridworld markov", {"rollout_chunk": 16}),
@@ -104,9 +103,7 @@ def test_the_estimate_is_near_what_xla_reserves(name):
 )
 def test_chunks_save_memory_as_estimated(name, chunks):
     run = RUNS[name] | SMALL
-    whole = make_trainer(
-        Config(**run | {"minibatches": chunks.get("minibatches", run["minibatches"])})
-    )
+    whole = make_trainer(Config(**run))
     chunked = make_trainer(Config(**run | chunks))
     saved = reserved(whole) - reserved(chunked)
     expected = estimate_memory(whole).total - estimate_memory(chunked).total
@@ -181,7 +178,7 @@ def test_over_the_limit_it_names_settings_that_fit(run, share, field):
 def test_fewer_tasks_keep_the_size_of_minibatches():
     run = RUNS["bandit markov"]
     whole = make_trainer(Config(**run, iterations=1))
-    limit = 0.15 * estimate_memory(whole).total / GIB
+    limit = 0.4 * estimate_memory(whole).total / GIB
     fits = as_config(limited(run, memory_limit=limit).partition("Fits: ")[2])
     fitting = make_trainer(Config(**run | fits, iterations=1))
     assert fitting.settings.tasks_per_minibatch == whole.settings.tasks_per_minibatch

@@ -39,7 +39,7 @@ HOUSE = (
     ("plots", "drawing"),
     ("run_folder",),
     ("commands", "loggers", "progress"),
-    ("train", "evaluate", "render"),
+    ("train", "evaluate", "render", "sweep"),
 )
 COMMANDS = HOUSE[-1]
 FLOOR = {room: floor for floor, rooms in enumerate(HOUSE) for room in rooms}
