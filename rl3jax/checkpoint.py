@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from rl3jax.agent import PolicyAgent
 from rl3jax.networks import NETWORKS, Network
@@ -166,7 +167,7 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
     temporary = folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    data = _without_typed_keys(state)
+    data = jax.device_get(_without_typed_keys(state))  # which devices held it is of no importance
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(temporary.absolute() / "state", data)
     manifest = {
@@ -223,6 +224,10 @@ def restore_checkpoint(checkpoint: Path, like: Any) -> Any:
             raise CheckpointError(
                 f"{checkpoint} has {name} {stored.get(name)}, wanted {wanted.get(name)}"
             )
+    here = SingleDeviceSharding(jax.local_devices()[0])
+    template = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), template
+    )
     with ocp.StandardCheckpointer() as checkpointer:
         data = checkpointer.restore(checkpoint.absolute() / "state", template)
     return _with_typed_keys(data, like)
