@@ -168,7 +168,7 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     data = jax.device_get(_without_typed_keys(state))  # which devices held it is of no importance
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(temporary.absolute() / "state", data)
     manifest = {
         "format": CHECKPOINT_FORMAT,
@@ -228,9 +228,18 @@ def restore_checkpoint(checkpoint: Path, like: Any) -> Any:
     template = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), template
     )
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
         data = checkpointer.restore(checkpoint.absolute() / "state", template)
     return _with_typed_keys(data, like)
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Of this process alone, whether it is one of several or not."""
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=options)
 
 
 def _signature(tree: Any) -> dict[str, str]:
@@ -249,6 +258,7 @@ def _without_typed_keys(state: Any) -> Any:
 
 def _with_typed_keys(data: Any, like: Any) -> Any:
     def restore(leaf: Any, x: Any) -> Any:
+        x = jnp.asarray(np.asarray(x))  # free to go to any devices
         return jax.random.wrap_key_data(x) if _is_key(leaf) else x
 
     return jax.tree.map(restore, like, data)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import jax
 import tyro
+from jax.extend.backend import clear_backends
 
 from rl3jax.checkpoint import CheckpointError
 from rl3jax.checks import ConfigError
@@ -19,6 +20,7 @@ Args = TypeVar("Args")
 NOT_FINITE = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
+LOST = 3
 
 UNSET = -1  # of jax_num_cpu_devices
 
@@ -31,18 +33,19 @@ def parse(
         return tyro.cli(args_type, prog=f"python -m rl3jax.{program}", args=argv)
 
 
-def prepare_jax() -> None:
-    """Every core of a CPU becomes a device; compiled programs are kept from run to run.
+def prepare_jax(cores: int | None = None) -> None:
+    """Cores of a CPU become devices (default: all); compiled programs are kept from run to run.
 
-    To be called before JAX looks for devices. What the environment says of either goes first.
+    What the environment says of either goes first. To be called before anything is computed: it
+    starts JAX anew, since gymnax makes an array when it is imported.
     """
+    clear_backends()
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if not chosen and jax.config.values["jax_num_cpu_devices"] == UNSET:
-        with contextlib.suppress(RuntimeError):  # JAX runs already, with the devices that it has
-            jax.config.update("jax_num_cpu_devices", _cores())
+        jax.config.update("jax_num_cpu_devices", cores or _cores())
 
 
 def _cache_folder() -> Path:

@@ -24,7 +24,7 @@ Tree = TypeVar("Tree")
 
 @dataclass(frozen=True)
 class Devices:
-    """The first `count` devices of all that JAX has, on every host.
+    """The first `count` devices of all that JAX has; those of process 0 come first.
 
     Methods below `split` are for use inside of a function that runs `on_each`.
     """
@@ -49,7 +49,10 @@ class Devices:
     def _put(self, tree: Tree, spec: PartitionSpec) -> Tree:
         if self.count == 1:
             return tree
-        return jax.device_put(tree, NamedSharding(self.mesh, spec))
+        sharding = NamedSharding(self.mesh, spec)
+        if sharding.is_fully_addressable:
+            return jax.device_put(tree, sharding)
+        return jax.jit(lambda tree: tree, out_shardings=sharding)(tree)  # all processes have it
 
     def on_each(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
         """`function` run by every device on the same arguments; it must return the same on all."""
@@ -85,6 +88,12 @@ class Devices:
             return tree
         flat, restore = ravel_pytree(tree)
         return restore(jax.lax.pmean(flat, AXIS))
+
+
+def choose_local(divides: dict[str, int]) -> Devices:
+    """As many devices of this process as can share the work evenly."""
+    shareable = math.gcd(*divides.values())
+    return Devices(max(n for n in range(1, jax.local_device_count() + 1) if shareable % n == 0))
 
 
 def choose(wanted: int | None, divides: dict[str, int]) -> Devices:

@@ -54,7 +54,8 @@ class EvaluateArgs:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = parse(EvaluateArgs, argv, "evaluate")
-    prepare_jax()
+    if argv is None:  # the process is this command's own
+        prepare_jax()
     with one_line_errors():
         config = _config(args)
         env = config_env(config)

@@ -95,7 +95,7 @@ def evaluate_agent(
     tasks = _sample_tasks(env, jax.random.split(key_tasks, n_tasks))
     keys = jax.random.split(key_episodes, n_tasks)
     known, make_agent = (agent, None) if isinstance(agent, Agent) else (None, agent)
-    shared_by = devices.choose(None, {"n_tasks": n_tasks})
+    shared_by = devices.choose_local({"n_tasks": n_tasks})
     players = shared_by.replicate(known)
     rewards, ends, overflowed = _score(
         env, horizon, batch_size, make_agent, shared_by, players, *shared_by.deal((tasks, keys))

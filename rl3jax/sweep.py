@@ -132,7 +132,8 @@ class Outcome:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = parse(SweepArgs, argv, "sweep")
-    prepare_jax()
+    if argv is None:  # the process is this command's own
+        prepare_jax()
     with one_line_errors():
         check_size("seeds", args.seeds)
         _check_unused(args.config)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import tyro
 from flax import struct
 
-from rl3jax import __version__, drawing, loggers, plots, run_folder
+from rl3jax import __version__, drawing, loggers, plots, processes, run_folder
 from rl3jax.checkpoint import (
     CheckpointError,
     load_agent,
@@ -26,6 +26,7 @@ from rl3jax.checkpoint import (
 from rl3jax.checks import ConfigError
 from rl3jax.commands import (
     INTERRUPTED,
+    LOST,
     NOT_FINITE,
     fail,
     one_line_errors,
@@ -37,6 +38,7 @@ from rl3jax.config import Config
 from rl3jax.evaluation import check_overflow, evaluate_agent
 from rl3jax.loggers import Logger
 from rl3jax.memory import check_memory
+from rl3jax.processes import LostProcessError, Processes
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import training_key, validation_key
@@ -58,6 +60,7 @@ class TrainArgs:
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="AGENT")] = None
     """Start from the policy of this agent folder or run folder instead of a fresh one
     (default: fresh)."""
+    processes: tyro.conf.OmitArgPrefixes[Processes] = dataclasses.field(default_factory=Processes)
     log: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Log to these as well; each needs its extra installed."""
 
@@ -80,10 +83,16 @@ class RunState:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = parse(TrainArgs, argv, "train")
-    prepare_jax()
+    if argv is None:  # the process is this command's own
+        devices, num_processes = args.config.devices, args.processes.num_processes
+        prepare_jax(devices // num_processes if devices and num_processes else None)
     with one_line_errors():
         loggers.check(args.log)
+        processes.join(args.processes)
         trainer, folder, state = _resume(args) if args.resume else _start(args)
+        if folder is None:
+            _follow(trainer, state.train)
+            return
         folder.add_provenance()
         active = [loggers.LOGGERS[name](trainer.config, folder.path) for name in args.log]
         Run(trainer, folder, active).run(state)
@@ -92,15 +101,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 # --- beginnings ---------------------------------------------------------------------------------
 
 
-def _start(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
-    """A new run, with a checkpoint of its first state."""
+def _start(args: TrainArgs) -> tuple[Trainer, RunFolder | None, RunState]:
+    """A new run, with a checkpoint of its first state; only the first process has a folder."""
     trainer = make_trainer(args.config)
+    processes.check_agreement(trainer.config.to_dict())
     if trainer.config.draw_every:
         drawing.view_type(trainer.env)
     print(check_memory(trainer))
     state = _initial_state(trainer)
     if args.init_from is not None:
         state = _with_policy_of(state, args.init_from, trainer)
+    if jax.process_index() > 0:
+        return trainer, None, state
     folder = run_folder.create(trainer.config, args.config.out)
     _save(trainer, folder, state)
     return trainer, folder, state
@@ -127,8 +139,11 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
     return dataclasses.replace(state, train=train, best_params=agent.params)
 
 
-def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
-    """The newest undamaged checkpoint of a run, and its folder as it was then."""
+def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder | None, RunState]:
+    """The newest undamaged checkpoint of a run, and its folder as it was then.
+
+    All processes read the folder; only the first one has it afterwards.
+    """
     assert args.resume is not None
     _check_may_change(args)
     folder = RunFolder(args.resume)
@@ -146,15 +161,18 @@ def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder, RunState]:
     if extended.iterations < iteration:
         raise ConfigError(f"--iterations {extended.iterations}: the run has {iteration} already")
     trainer = make_trainer(extended)
+    processes.check_agreement(extended.to_dict())
     print(check_memory(trainer))
     state = restore_checkpoint(checkpoint, jax.eval_shape(lambda: _initial_state(trainer)))
     iterations = trainer.config.hyperparams().iterations
     hyperparams = dataclasses.replace(state.train.hyperparams, iterations=iterations)
     train = dataclasses.replace(state.train, hyperparams=hyperparams)
+    state = trainer.settings.devices.replicate(dataclasses.replace(state, train=train))
+    if jax.process_index() > 0:
+        return trainer, None, state
     folder.truncate_metrics(iteration)
     folder.write_config(extended)
-    state = dataclasses.replace(state, train=train)
-    return trainer, folder, trainer.settings.devices.replicate(state)
+    return trainer, folder, state
 
 
 def _check_may_change(args: TrainArgs) -> None:
@@ -185,6 +203,20 @@ def _check_same_run(checkpoint: Path, description: dict[str, Any], config: Confi
             )
 
 
+def _follow(trainer: Trainer, state: TrainState) -> None:
+    """What processes do that are not the first: their devices' share of every iteration."""
+    try:
+        while int(state.iteration) < trainer.config.iterations:
+            with processes.others_needed():
+                state, metrics = trainer.update(state)
+                values = metrics.to_dict().values()
+            if not all(map(math.isfinite, values)) or not _all_finite(state.models):
+                raise SystemExit(NOT_FINITE)
+    except LostProcessError as error:
+        print(f"error: {error}; the first one has the run's folder", file=sys.stderr)
+        processes.leave(LOST)
+
+
 # --- the loop -----------------------------------------------------------------------------------
 
 
@@ -202,7 +234,7 @@ class Run:
         iteration = int(state.train.iteration)
         with Progress(config, self.folder.path, iteration) as progress, stop_signals() as stop:
             while iteration < self.iterations and not stop():
-                state, line = self._iterate(state)
+                state, line = self._iterate_together(state)
                 iteration = line["iteration"]
                 if self._due(iteration, config.validate_every):
                     state, line = self._validate(state, line)
@@ -221,6 +253,21 @@ class Run:
     def _due(self, iteration: int, every: int | None) -> bool:
         """Every so many iterations, and after the last; never where `every` is 0."""
         return bool(every) and (iteration % every == 0 or iteration == self.iterations)
+
+    def _iterate_together(self, state: RunState) -> tuple[RunState, dict[str, Any]]:
+        """`_iterate`; if another process is lost, ends this one with a checkpoint from before."""
+        try:
+            with processes.others_needed():
+                return self._iterate(state)
+        except LostProcessError as error:
+            _save(self.trainer, self.folder, state)
+            run = shlex.quote(str(self.folder.path))
+            print(
+                f"error: {error}; to go on from iteration {int(state.train.iteration)}, the last "
+                f"complete one: --resume {run}",
+                file=sys.stderr,
+            )
+            processes.leave(LOST)
 
     def _iterate(self, state: RunState) -> tuple[RunState, dict[str, Any]]:
         """One iteration, timed, and its line of metrics."""
@@ -246,7 +293,7 @@ class Run:
         """Scores the greedy policy on the validation tasks, and keeps the best."""
         config = self.trainer.config
         score = evaluate_agent(
-            self.trainer.agent(state.train, greedy=True),
+            jax.device_get(self.trainer.agent(state.train, greedy=True)),
             self.trainer.env,
             config.horizon,
             config.validation_tasks,
@@ -266,7 +313,7 @@ class Run:
         trainer = self.trainer
         task, key = drawing.evaluation_task(trainer.env, validation_key(), index=0)
         name = f"{drawing.algorithm_name(trainer.config.algo)}, iteration {iteration}"
-        agents = {name: trainer.agent(state.train, greedy=True)}
+        agents = {name: jax.device_get(trainer.agent(state.train, greedy=True))}
         episodes = drawing.record_episodes(agents, trainer.env, task, trainer.config.horizon, key)
         self.folder.drawings.mkdir(exist_ok=True)
         drawing.save_picture(self.folder.drawings / f"{iteration:08d}.png", episodes)

@@ -38,7 +38,7 @@ HOUSE = (
     ("evaluation", "checkpoint", "memory"),
     ("plots", "drawing"),
     ("run_folder",),
-    ("commands", "loggers", "progress"),
+    ("commands", "loggers", "processes", "progress"),
     ("train", "evaluate", "render", "sweep"),
 )
 COMMANDS = HOUSE[-1]

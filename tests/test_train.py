@@ -16,6 +16,7 @@ from rl3jax import Config, evaluate, load_agent, train
 from rl3jax.checkpoint import checkpoints
 from rl3jax.evaluate import EvaluateArgs
 from rl3jax.ppo import Diagnostics
+from rl3jax.processes import Processes
 
 SMALL = "--n-tasks 16 --horizon 8 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
 TIMINGS = ("seconds", "steps_per_second")
@@ -379,7 +380,11 @@ def test_evaluate_of_what_is_no_run_or_no_agent(whole, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("command", "fields"),
     [
-        (train, {"resume", "init_from", "log"} | Config.__dataclass_fields__.keys()),
+        (
+            train,
+            {"resume", "init_from", "log", *Processes.__dataclass_fields__}
+            | Config.__dataclass_fields__.keys(),
+        ),
         (evaluate, EvaluateArgs.__dataclass_fields__.keys() - {"run"}),
     ],
 )
