@@ -6,7 +6,10 @@ trains a recurrent actor and a recurrent critic of 128 units on them: 8 epochs o
 LSTM); the numbers of parameters are in the report.
 
 Iterations of both are timed in turn, together with a 1024² float32 matrix product, so that all see
-the same machine. Compilation and a warm-up iteration are not in the times.
+the same machine. Compilation and a warm-up iteration are not in the times. The peer runs with one
+thread and with all cores, and ratios are to the faster of these in the same round: its products are
+so small that a second thread may gain nothing, and on a machine that is busy otherwise its threads,
+which wait for each other after every product, take many times as long.
 
 Needs `pip install torch stable-baselines3 sb3-contrib`.
 """
@@ -53,22 +56,32 @@ class Args:
     """Timed iterations of each (default: 3)."""
     devices: tuple[int, ...] = ()
     """Numbers of devices for rl3jax (default: one, and all cores that divide a minibatch)."""
+    threads: tuple[int, ...] = ()
+    """Numbers of threads for the peer (default: one, and all cores)."""
     out: Path = Path("benchmarks/results/peers.json")
     """Where the figures go as JSON, and as a picture beside it."""
 
 
 @dataclass
 class Peer:
-    """sb3-contrib's learner, and how long its iterations took."""
+    """sb3-contrib's learner, and how long its iterations took by number of threads."""
 
     model: Any
-    seconds: list[float]
+    seconds: dict[int, list[float]]
 
-    def run(self) -> None:
+    def run(self, threads: int) -> None:
         """One more timed iteration: `learn` for as many steps as one collects."""
+        import torch
+
+        torch.set_num_threads(threads)
         started = time.perf_counter()
         self.model.learn(N_TASKS * HORIZON, reset_num_timesteps=False, log_interval=None)
-        self.seconds.append(time.perf_counter() - started)
+        self.seconds[threads].append(time.perf_counter() - started)
+
+    @property
+    def fastest(self) -> list[float]:
+        """Seconds of each round with the number of threads that was best in it."""
+        return [min(times) for times in zip(*self.seconds.values(), strict=True)]
 
     @property
     def parameters(self) -> int:
@@ -76,14 +89,12 @@ class Peer:
         return sum(p.numel() for p in self.model.policy.parameters())
 
 
-def make_peer() -> Peer:
-    """sb3-contrib's learner of the same sizes, on all cores, after a warm-up iteration."""
-    import torch
+def make_peer(threads: tuple[int, ...]) -> Peer:
+    """sb3-contrib's learner of the same sizes, after a warm-up iteration."""
     from sb3_contrib import RecurrentPPO
 
     from benchmarks.bandit_vec_env import BanditVecEnv
 
-    torch.set_num_threads(CORES)
     model = RecurrentPPO(
         "MlpLstmPolicy",
         BanditVecEnv(N_TASKS, NUM_ARMS, HORIZON),
@@ -98,9 +109,9 @@ def make_peer() -> Peer:
             "net_arch": [LAYER],
         },
     )
-    peer = Peer(model, [])
-    peer.run()
-    peer.seconds.clear()
+    peer = Peer(model, {count: [] for count in threads})
+    peer.run(threads[0])
+    peer.seconds[threads[0]].clear()
     return peer
 
 
@@ -144,26 +155,34 @@ def compare(
         rates.append(rate())
         for row in ours.values():
             row.run()
-        peer.run()
+        for threads in peer.seconds:
+            peer.run(threads)
     steps = N_TASKS * HORIZON
     report: dict[str, Any] = {
         "matrix_product_gflops": summary([r / 1e9 for r in rates]),
         "rows": {},
         "ratios": {},
     }
-    for name, seconds in {**{n: r.seconds for n, r in ours.items()}, PEER: peer.seconds}.items():
+    timed = {name: (row.seconds, parameters_of(row)) for name, row in ours.items()}
+    for threads, seconds in peer.seconds.items():
+        timed[f"{PEER}, {plural(threads, 'thread')}"] = (seconds, peer.parameters)
+    for name, (seconds, parameters) in timed.items():
         pairs = list(zip(seconds, rates, strict=True))
         report["rows"][name] = {
             "seconds_per_iteration": summary(seconds),
             "env_steps_per_second": summary([steps / s for s in seconds]),
             "env_steps_per_gflop_of_the_product": summary([steps / s / r * 1e9 for s, r in pairs]),
+            "parameters": parameters,
         }
     for name, row in ours.items():
-        pairs = list(zip(peer.seconds, row.seconds, strict=True))
+        pairs = list(zip(peer.fastest, row.seconds, strict=True))
         report["ratios"][name] = summary([theirs / own for theirs, own in pairs])
-        report["rows"][name]["parameters"] = parameters_of(row)
-    report["rows"][PEER]["parameters"] = peer.parameters
     return report
+
+
+def plural(count: int, unit: str) -> str:
+    """The count with its unit."""
+    return f"{count} {unit}{'s' if count > 1 else ''}"
 
 
 def versions() -> dict[str, str]:
@@ -201,8 +220,8 @@ def picture(report: dict[str, Any]) -> Figure:
     for i, (name, row) in enumerate(report["rows"].items()):
         speed = row["env_steps_per_second"]
         whisker = [[speed["median"] - speed["low"]], [speed["high"] - speed["median"]]]
-        colour = COLOURS[1] if name == PEER else COLOURS[0]
-        axes.barh(i, speed["median"], xerr=whisker, color=colour, capsize=3)
+        colour = COLOURS[1] if name.startswith(PEER) else COLOURS[0]
+        axes.barh(i, speed["median"], xerr=whisker, color=colour, ecolor="0.3", capsize=3)
         axes.text(speed["high"], i, f"  {speed['median']:,.0f}", va="center")
     axes.set_yticks(range(len(report["rows"])), list(report["rows"]))
     axes.invert_yaxis()
@@ -216,7 +235,7 @@ def main() -> None:
     """The command."""
     args = tyro.cli(Args)
     try:
-        peer = make_peer()
+        peer = make_peer(args.threads or tuple(sorted({1, CORES})))
     except ModuleNotFoundError as error:
         sys.exit(
             f"{error.name} is missing; the comparison needs: "
@@ -224,11 +243,10 @@ def main() -> None:
         )
     ours = {}
     for count in device_counts(args):
-        ours[f"rl3jax RL2, {count} device{'s' if count > 1 else ''}"] = make_ours(count)
+        ours[f"rl3jax RL2, {plural(count, 'device')}"] = make_ours(count)
     report = {
         **machine(),
         **versions(),
-        "torch_threads": CORES,
         **compare(ours, peer, matrix_product(), args.repeats),
     }
     Console(width=120).print(table_of(report))
