@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.throughput import prepare, summary
+from benchmarks.measure import prepare, summary
 from rl3jax import Config, make_env, make_trainer
 
 SAMPLED_GRIDS = 4096

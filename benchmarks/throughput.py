@@ -5,22 +5,18 @@ times, so that all see the same machine; medians and ranges are reported. Compil
 warm-up iteration are not in the times.
 """
 
-import json
 import resource
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.flops import matrix_flops
+from benchmarks.measure import matrix_product, memory_in_mebibytes, prepare, save, summary
 from rl3jax import Config, make_trainer
 
 GRU = {"network": "gru", "width": 128, "n_tasks": 320, "minibatches": 10, "epochs": 8}
@@ -52,81 +48,20 @@ class Args:
     """Where the figures go as JSON (default: benchmarks/results/throughput.json)."""
 
 
-@dataclass
-class Row:
-    """One configuration: its compiled iteration, and how long it took each time."""
-
-    config: Config
-    update: Any
-    state: Any
-    compile_seconds: float
-    flops: float
-    seconds: list[float] = field(default_factory=list)
-
-    def run(self) -> None:
-        """One more timed iteration."""
-        started = time.perf_counter()
-        self.state, metrics = self.update(self.state)
-        jax.block_until_ready((self.state, metrics))
-        self.seconds.append(time.perf_counter() - started)
-
-    @property
-    def env_steps(self) -> int:
-        """Of one iteration."""
-        assert self.config.n_tasks is not None
-        assert self.config.horizon is not None
-        return self.config.n_tasks * self.config.horizon
-
-
-def prepare(options: dict[str, Any]) -> Row:
-    """Compiles an iteration and runs it once."""
-    trainer = make_trainer(Config(**options))
-    state = trainer.init(jax.random.key(0))
-    started = time.perf_counter()
-    update = jax.jit(trainer.update).lower(state).compile()
-    row = Row(trainer.config, update, state, time.perf_counter() - started, matrix_flops(update))
-    row.run()
-    row.seconds.clear()
-    return row
-
-
-def matrix_product() -> Callable[[], float]:
-    """A function that measures the rate of a 1024² float32 product, in FLOP/s."""
-    x = jax.random.normal(jax.random.key(0), (1024, 1024))
-    product = jax.jit(jnp.matmul)
-    product(x, x).block_until_ready()
-
-    def rate(count: int = 20) -> float:
-        started = time.perf_counter()
-        for _ in range(count):
-            result = product(x, x)
-        result.block_until_ready()
-        return count * 2 * 1024**3 / (time.perf_counter() - started)
-
-    return rate
-
-
 def memory_of_a_run() -> list[dict[str, float]]:
     """What XLA reserves for one iteration of the default bandit run, by tasks and horizon."""
     results = []
     for n_tasks, horizon in MEMORY_SIZES:
         trainer = make_trainer(Config(n_tasks=n_tasks, horizon=horizon))
         state = jax.eval_shape(trainer.init, jax.random.key(0))
-        memory = jax.jit(trainer.update).lower(state).compile().memory_analysis()
-        assert memory is not None
-        used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-        results.append({"n_tasks": n_tasks, "horizon": horizon, "mebibytes": used / 2**20})
+        used = memory_in_mebibytes(jax.jit(trainer.update).lower(state).compile())
+        results.append({"n_tasks": n_tasks, "horizon": horizon, "mebibytes": used})
     return results
 
 
 def resident_memory() -> float:
     """The most this process has held so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def summary(values: list[float]) -> dict[str, float]:
-    """Median and range."""
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def main() -> None:
@@ -198,8 +133,7 @@ def main() -> None:
             f"{size['mebibytes']:.0f} MiB"
         )
     console.print(f"resident after an iteration of 4096 tasks × 100 steps: {resident:.0f} MiB")
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report, indent=2) + "\n")
+    save(report, args.out)
 
 
 if __name__ == "__main__":
