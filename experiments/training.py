@@ -1,6 +1,7 @@
 """Meta-trainings as runs of `rl3jax.train`: each in a folder of its own, resumed if interrupted."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -65,8 +66,14 @@ def train(training: Training, seed: int, folder: Path) -> None:
         arguments = ["-m", "rl3jax.train", f"--resume={folder}"]
     elif not (folder / "metrics.jsonl").exists():
         (folder / "config.json").unlink(missing_ok=True)  # it stopped before its first checkpoint
+    one_core = {"JAX_NUM_CPU_DEVICES": "1"}  # trainings run side by side
     with (folder / LOG).open("a") as log:
-        done = subprocess.run([sys.executable, *arguments], stdout=log, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=one_core | os.environ,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     if done.returncode != 0 or not is_finished(folder):
         raise TrainingError(
             f"{folder.name} failed (exit code {done.returncode}); see {folder / LOG}"
