@@ -7,6 +7,7 @@ from types import SimpleNamespace
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_DEBUG_KEY_REUSE"] = "1"
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # nothing that another run left is of any use
+os.environ["JAX_NUM_CPU_DEVICES"] = "1"  # commands take all cores: other rounding on each machine
 os.environ["MPLBACKEND"] = "Agg"
 # Compiling dominates the tests' time: without optimisation it takes a fraction.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
