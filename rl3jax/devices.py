@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from rl3jax.checks import ConfigError
+from rl3jax.checks import ConfigError, largest_divisor
 
 AXIS = "devices"
 Tree = TypeVar("Tree")
@@ -92,8 +92,7 @@ class Devices:
 
 def choose_local(divides: dict[str, int]) -> Devices:
     """As many devices of this process as can share the work evenly."""
-    shareable = math.gcd(*divides.values())
-    return Devices(max(n for n in range(1, jax.local_device_count() + 1) if shareable % n == 0))
+    return Devices(largest_divisor(math.gcd(*divides.values()), jax.local_device_count()))
 
 
 def choose(wanted: int | None, divides: dict[str, int]) -> Devices:
@@ -109,7 +108,7 @@ def choose(wanted: int | None, divides: dict[str, int]) -> Devices:
     available = jax.device_count()
     shareable = math.gcd(*divides.values())
     if wanted is None and jax.process_count() == 1:
-        return Devices(max(n for n in range(1, available + 1) if shareable % n == 0))
+        return Devices(largest_divisor(shareable, available))
     count = available if wanted is None else wanted
     if count > available:
         raise ConfigError(f"devices must be at most {available}, all that there are; not {count}")

@@ -50,7 +50,7 @@ from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder, provenance
 from rl3jax.seeding import training_key, validation_key
 from rl3jax.statistics import MIN_SEEDS, Estimate, mean_and_stderr, seed_interval
-from rl3jax.trainer import Metrics, Trainer, TrainState, make_trainer
+from rl3jax.trainer import Metrics, Trainer, TrainState, all_finite, make_trainer
 
 SWEPT = tuple(f.name for f in dataclasses.fields(Hyperparams) if f.name != "iterations")
 UNUSED = ("validate_every", "checkpoint_every", "draw_every")
@@ -260,11 +260,7 @@ def update(
 ) -> tuple[TrainState, Metrics, Bool[Array, " runs"]]:
     """One meta-iteration of every run, and whether all numbers in it are finite."""
     states, metrics = runs_on.split(jax.vmap(trainer.update))(states)
-    return states, metrics, jax.vmap(_all_finite)((states.models, metrics))
-
-
-def _all_finite(tree: Any) -> Bool[Array, ""]:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    return states, metrics, jax.vmap(all_finite)((states.models, metrics))
 
 
 def _train(

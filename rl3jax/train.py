@@ -42,7 +42,7 @@ from rl3jax.processes import LostProcessError, Processes
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import training_key, validation_key
-from rl3jax.trainer import Trainer, TrainState, make_trainer
+from rl3jax.trainer import Trainer, TrainState, all_finite, make_trainer
 
 MAY_CHANGE = ("iterations", "devices", "rollout_chunk", "gradient_chunk", "memory_limit")
 """What a resumed run may have otherwise than before; all but the first change rounding at most."""
@@ -210,7 +210,7 @@ def _follow(trainer: Trainer, state: TrainState) -> None:
             with processes.others_needed():
                 state, metrics = trainer.update(state)
                 values = metrics.to_dict().values()
-            if not all(map(math.isfinite, values)) or not _all_finite(state.models):
+            if not all(map(math.isfinite, values)) or not all_finite(state.models):
                 raise SystemExit(NOT_FINITE)
     except LostProcessError as error:
         print(f"error: {error}; the first one has the run's folder", file=sys.stderr)
@@ -351,17 +351,12 @@ def _save(trainer: Trainer, folder: RunFolder, state: RunState) -> None:
     save_agent(folder.best_agent, agent.replace(params=state.best_params))
 
 
-@jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
-
-
 def _stop_unless_finite(
     iteration: int, values: dict[str, float], models: Any, folder: RunFolder
 ) -> None:
     """Ends the process at the first NaN or infinity, before it reaches a checkpoint."""
     bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if not bad and not _all_finite(models):
+    if not bad and not all_finite(models):
         bad = ["a parameter is not finite"]
     if bad:
         fail(

@@ -11,12 +11,13 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax import devices, object_level, ppo
 from rl3jax.agent import PolicyAgent
@@ -378,3 +379,9 @@ def _make_estimator(config: Config, env: Environment, successors: int | None) ->
         step_size=config.step_size,
         initial_value=config.initial_value,
     )
+
+
+@jax.jit
+def all_finite(tree: Any) -> Bool[Array, ""]:
+    """Whether every number in a pytree of arrays is neither NaN nor infinite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

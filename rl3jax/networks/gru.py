@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rl3jax.checks import check_size
+from rl3jax.checks import check_size, largest_divisor
 from rl3jax.networks.base import (
     Dense,
     Network,
@@ -126,8 +126,7 @@ def rows_per_block() -> int:
 
 def _block_length(num_steps: int, num_episodes: int) -> int:
     """The most steps that divide the sequence evenly and are few enough rows for a block."""
-    longest = max(1, rows_per_block() // num_episodes)
-    return max(n for n in range(1, longest + 1) if num_steps % n == 0)
+    return largest_divisor(num_steps, max(1, rows_per_block() // num_episodes))
 
 
 def _embed(params: GruParams, x: Float[Array, "*batch D"]) -> Float[Array, "*batch E"]:
