@@ -1,16 +1,19 @@
 """The causal transformer that RL³ was published with.
 
-The decoder reads new embeddings against a cache of the keys and values of earlier ones. Acting
-feeds it one embedding and a running cache; training feeds it a whole meta-episode and an empty one.
+A decoder layer is written once, for any way to attend to the past. Training feeds it a whole
+meta-episode, which attends to itself. Acting feeds it one embedding, which attends to a cache of
+the keys and values of earlier ones, at a cost that grows with the steps so far.
 """
 
 import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rl3jax.checks import check_size
 from rl3jax.networks.base import (
@@ -23,6 +26,9 @@ from rl3jax.networks.base import (
     layer_norm,
     on_cpu,
 )
+
+SHORTEST_SEGMENT = 128
+"""Steps in a cache's first segment; every further one doubles what the cache holds."""
 
 
 class Attention(NamedTuple):
@@ -55,14 +61,18 @@ class TransformerParams(NamedTuple):
     head: Dense  # [width, num_outputs]
 
 
-class LayerCache(NamedTuple):
-    """One decoder layer's keys and values, `[heads, horizon, head_dim]`; zeros where not yet known.
+class Segment(NamedTuple):
+    """Keys and values of some steps on end, `[heads, head_dim, steps]`; zeros where not yet known.
 
-    With heads in front, an attention's products need no transposition.
+    With steps behind, products read long rows.
     """
 
     keys: Array
     values: Array
+
+
+LayerCache = tuple[Segment, ...]
+"""One decoder layer's keys and values of all steps, the first ones in the first segment."""
 
 
 class Cache(NamedTuple):
@@ -152,15 +162,20 @@ class Transformer(Network):
     def step(
         self, params: TransformerParams, carry: Cache | Window, x: Float[Array, " D"]
     ) -> tuple[Cache | Window, Float[Array, " num_outputs"]]:
-        """Takes in one observation and gives the outputs for it, in O(horizon).
+        """Takes in one observation, the t-th, and gives the outputs for it, in O(t).
 
         With a `Window` carry it recomputes the last observations, in O(trained horizon²).
         """
         embedding = _embed(params, x[None])
         if isinstance(carry, Window):
             return self._step_in_window(params, carry, embedding)
-        cache, ys = _decode(params, carry, embedding)
-        return cache, ys[0]
+        x, caches = _with_positions(params, embedding, carry.t), []
+        for layer, cache in zip(params.layers, carry.layers, strict=True):
+            query, keys, values = _in_heads(layer.attention, x, self.heads)
+            cache = _remember(cache, carry.t, keys, values)
+            caches.append(cache)
+            x = _decode(layer, x, _mix_past(query, cache, carry.t))
+        return Cache(tuple(caches), carry.t + 1), _outputs(params, x)[0]
 
     def unroll(
         self, params: TransformerParams, xs: Float[Array, "T *batch D"]
@@ -177,16 +192,27 @@ class Transformer(Network):
             )
 
         def unroll_one(xs: Float[Array, "T D"]) -> Float[Array, "T num_outputs"]:
-            _, ys = _decode(params, self._empty_cache(num_steps), _embed(params, xs))
-            return ys
+            return self._read(params, _embed(params, xs))
 
         episodes = xs.reshape(num_steps, -1, num_inputs)
         ys = jax.vmap(unroll_one, in_axes=1, out_axes=1)(episodes)
         return ys.reshape(num_steps, *batch, self.num_outputs)
 
+    def _read(
+        self, params: TransformerParams, embeddings: Float[Array, "T d"]
+    ) -> Float[Array, "T num_outputs"]:
+        """The outputs at every step of a sequence that nothing comes before."""
+        x = _with_positions(params, embeddings, jnp.int32(0))
+        for layer in params.layers:
+            x = _decode(layer, x, _mix_causally(*_in_heads(layer.attention, x, self.heads)))
+        return _outputs(params, x)
+
     def _empty_cache(self, horizon: int) -> Cache:
-        blank = jnp.zeros((self.heads, horizon, self.width // self.heads))
-        return Cache((LayerCache(blank, blank),) * self.layers, jnp.int32(0))
+        def blank(steps: int) -> Array:
+            return jnp.zeros((self.heads, self.width // self.heads, steps))
+
+        layer = tuple(Segment(blank(n), blank(n)) for n in segment_lengths(horizon))
+        return Cache((layer,) * self.layers, jnp.int32(0))
 
     def _step_in_window(
         self, params: TransformerParams, carry: Window, embedding: Float[Array, "1 d"]
@@ -195,8 +221,7 @@ class Transformer(Network):
         start = window_start(carry.t + 1, len(embeddings), self.horizon)
         # What lies behind the newest observation is still blank, and causality hides it.
         window = jax.lax.dynamic_slice_in_dim(embeddings, start, self.horizon)
-        _, ys = _decode(params, self._empty_cache(self.horizon), window)
-        return Window(embeddings, carry.t + 1), ys[carry.t - start]
+        return Window(embeddings, carry.t + 1), self._read(params, window)[carry.t - start]
 
 
 def window_start(
@@ -240,42 +265,124 @@ def _embed(params: TransformerParams, xs: Float[Array, "T D"]) -> Float[Array, "
     return layer_norm(params.norm, jax.nn.relu(dense(params.contract, hidden)))
 
 
+def _with_positions(
+    params: TransformerParams, embeddings: Float[Array, "T d"], first: Int[Array, ""]
+) -> Float[Array, "T d"]:
+    """Embeddings of steps from `first` on, with their positions."""
+    positions = jax.lax.dynamic_slice_in_dim(params.positions, first, len(embeddings))
+    return embeddings + positions
+
+
+def _in_heads(
+    attention: Attention, x: Float[Array, "T d"], heads: int
+) -> list[Float[Array, "heads T head_dim"]]:
+    """Queries, scaled, keys and values of every step."""
+    layers = (attention.query, attention.key, attention.value)
+    query, keys, values = (
+        dense(layer, x).reshape(len(x), heads, -1).swapaxes(0, 1) for layer in layers
+    )
+    return [query / math.sqrt(query.shape[-1]), keys, values]
+
+
 def _decode(
-    params: TransformerParams, cache: Cache, embeddings: Float[Array, "T d"]
-) -> tuple[Cache, Float[Array, "T num_outputs"]]:
-    """Reads T more embeddings into the cache and gives the outputs for them."""
-    num_new, num_slots = len(embeddings), cache.layers[0].keys.shape[1]
-    steps = cache.t + jnp.arange(num_new)
-    visible = jnp.arange(num_slots)[None, :] <= steps[:, None]
-
-    x = embeddings + jax.lax.dynamic_slice_in_dim(params.positions, cache.t, num_new)
-    layer_caches = []
-    for layer, layer_cache in zip(params.layers, cache.layers, strict=True):
-        layer_cache, attended = _attend(layer.attention, layer_cache, cache.t, visible, x)
-        x = layer_norm(layer.attention_norm, x + attended)
-        fed_forward = dense(layer.contract, jax.nn.gelu(dense(layer.expand, x)))
-        x = layer_norm(layer.feed_forward_norm, x + fed_forward)
-        layer_caches.append(layer_cache)
-    return Cache(tuple(layer_caches), cache.t + num_new), dense(params.head, jax.nn.relu(x))
+    layer: DecoderLayer, x: Float[Array, "T d"], mixed: Float[Array, "heads T head_dim"]
+) -> Float[Array, "T d"]:
+    """A layer's results from its inputs and what its attention has mixed for each of them."""
+    attended = dense(layer.attention.output, mixed.swapaxes(0, 1).reshape(x.shape))
+    x = layer_norm(layer.attention_norm, x + attended)
+    fed_forward = dense(layer.contract, jax.nn.gelu(dense(layer.expand, x)))
+    return layer_norm(layer.feed_forward_norm, x + fed_forward)
 
 
-def _attend(
-    attention: Attention,
+def _outputs(params: TransformerParams, x: Float[Array, "T d"]) -> Float[Array, "T num_outputs"]:
+    return dense(params.head, jax.nn.relu(x))
+
+
+def _mix_causally(
+    query: Float[Array, "heads T head_dim"],
+    keys: Float[Array, "heads T head_dim"],
+    values: Float[Array, "heads T head_dim"],
+) -> Float[Array, "heads T head_dim"]:
+    """For every step the mean of values up to it, weighted by how their keys match its query."""
+    steps = jnp.arange(query.shape[1])
+    visible = steps[None, None, :] <= steps[None, :, None]
+    scores = jnp.where(visible, query @ keys.swapaxes(1, 2), -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1) @ values
+
+
+# --- acting: a query against the cache ----------------------------------------------------------
+
+
+def segment_lengths(horizon: int) -> tuple[int, ...]:
+    """Steps in each segment of a cache for `horizon` steps."""
+    lengths = [min(SHORTEST_SEGMENT, horizon)]
+    while sum(lengths) < horizon:
+        lengths.append(min(sum(lengths), horizon - sum(lengths)))
+    return tuple(lengths)
+
+
+def _remember(
     cache: LayerCache,
     t: Int[Array, ""],
-    visible: Bool[Array, "T slots"],
-    x: Float[Array, "T d"],
-) -> tuple[LayerCache, Float[Array, "T d"]]:
-    """Puts keys and values of `x` into the cache from slot `t` on, then attends to the visible."""
-    heads, _, head_dim = cache.keys.shape
+    keys: Float[Array, "heads 1 head_dim"],
+    values: Float[Array, "heads 1 head_dim"],
+) -> LayerCache:
+    """The cache with the keys and values of step `t`."""
+    remembered, first = [], 0
+    for segment in cache:
+        steps = segment.keys.shape[-1]
+        slot = jnp.where(t < first, steps, t - first)  # behind the segment, if not in it
+        remembered.append(
+            Segment(
+                *(
+                    cached.at[:, :, slot].set(new[:, 0], mode="drop")
+                    for cached, new in zip(segment, (keys, values), strict=True)
+                )
+            )
+        )
+        first += steps
+    return tuple(remembered)
 
-    def in_heads(layer: Dense) -> Float[Array, "heads T head_dim"]:
-        return dense(layer, x).reshape(-1, heads, head_dim).swapaxes(0, 1)
 
-    query = in_heads(attention.query) / math.sqrt(head_dim)
-    keys = jax.lax.dynamic_update_slice_in_dim(cache.keys, in_heads(attention.key), t, 1)
-    values = jax.lax.dynamic_update_slice_in_dim(cache.values, in_heads(attention.value), t, 1)
+@custom_vmap
+def _mix_past(
+    query: Float[Array, "*B heads 1 head_dim"], cache: LayerCache, t: Int[Array, "*B"]
+) -> Float[Array, "*B heads 1 head_dim"]:
+    """`_mix_causally` for step `t`, of the values in the cache.
 
-    scores = jnp.where(visible[None], query @ keys.swapaxes(1, 2), -jnp.inf)
-    mixed = (jax.nn.softmax(scores, axis=-1) @ values).swapaxes(0, 1)
-    return LayerCache(keys, values), dense(attention.output, mixed.reshape(x.shape))
+    Reads the segments that hold the steps so far, and no others: O(t). In a batch of tasks, which
+    are all at about the same step, those of the task that is furthest.
+    """
+    last_steps = jnp.cumsum(jnp.array([segment.keys.shape[-1] for segment in cache])) - 1
+    furthest = jnp.searchsorted(last_steps, jnp.max(t))
+
+    def mix_first(count: int) -> Callable[[], Array]:
+        return lambda: _mix_segments(query, cache[:count], t)
+
+    return jax.lax.switch(furthest, [mix_first(n + 1) for n in range(len(cache))])
+
+
+@_mix_past.def_vmap
+def _mix_past_in_every_task(n_tasks: int, batched: list[Any], *args: Any) -> tuple[Array, bool]:
+    """All tasks at once: plain `vmap` of a switch computes every branch."""
+
+    def in_front(is_batched: bool, x: Array) -> Array:
+        return x if is_batched else jnp.broadcast_to(x[None], (n_tasks, *x.shape))
+
+    return _mix_past(*jax.tree.map(in_front, tuple(batched), args)), True
+
+
+def _mix_segments(
+    query: Float[Array, "*B heads 1 head_dim"], cache: LayerCache, t: Int[Array, "*B"]
+) -> Float[Array, "*B heads 1 head_dim"]:
+    """The mean of values up to step `t`, weighted by how their keys match the query."""
+    scores = jnp.concatenate([query @ segment.keys for segment in cache], axis=-1)
+    steps = jnp.arange(scores.shape[-1]).reshape((1,) * t.ndim + (1, 1, -1))
+    visible = steps <= t[..., None, None, None]
+    weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1)
+    mixed, first = jnp.zeros_like(query), 0
+    for segment in cache:
+        own = weights[..., first : first + segment.keys.shape[-1]]
+        mixed += own @ segment.values.swapaxes(-1, -2)
+        first += segment.keys.shape[-1]
+    return mixed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rl3jax.networks import Transformer
-from rl3jax.networks.transformer import Cache, Window, window_start
+from rl3jax.networks.transformer import Cache, Window, segment_lengths, window_start
 
 NUM_INPUTS = 3
 
@@ -118,7 +118,7 @@ def test_the_carry_is_a_cache_up_to_the_trained_horizon_and_a_window_beyond():
     network = Transformer(width=8, heads=2, horizon=10)
     cache = network.initial_carry(10)
     assert isinstance(cache, Cache)
-    assert [layer.keys.shape for layer in cache.layers] == [(2, 10, 4)] * 2
+    assert [layer[0].keys.shape for layer in cache.layers] == [(2, 4, 10)] * 2
     window = network.initial_carry(11)
     assert isinstance(window, Window)
     assert window.embeddings.shape == (11, 8)
@@ -146,6 +146,48 @@ def test_beyond_the_trained_horizon_only_the_window_counts(make_params, trained,
         window[: n - start] = xs[start:n]
         expected = unroll(network, params, jnp.asarray(window))[n - start - 1]
         np.testing.assert_allclose(ys[n - 1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "lengths"),
+    [
+        (1, [1]),
+        (128, [128]),
+        (129, [128, 1]),
+        (300, [128, 128, 44]),
+        (2048, [128, 128, 256, 512, 1024]),
+    ],
+)
+def test_every_segment_of_a_cache_doubles_it(horizon, lengths):
+    assert list(segment_lengths(horizon)) == lengths
+
+
+def test_acting_across_segments_equals_the_whole_sequence(make_params):
+    network = Transformer(width=8, heads=2, horizon=300, num_outputs=2)
+    params = make_params(network, NUM_INPUTS)
+    xs = jax.random.normal(jax.random.key(2), (300, 2, NUM_INPUTS))  # of two tasks
+    ys = jax.vmap(act, in_axes=(None, None, 1, None), out_axes=1)(network, params, xs, 300)
+    np.testing.assert_allclose(ys, unroll(network, params, xs), atol=1e-5)
+    alone = act(network, params, xs[:, 0], 300)
+    np.testing.assert_allclose(alone, ys[:, 0], atol=1e-5)
+
+
+def test_tasks_at_different_steps_see_their_own_past(make_params):
+    network = Transformer(width=8, heads=2, horizon=300, num_outputs=2)
+    params = make_params(network, NUM_INPUTS)
+    xs = jax.random.normal(jax.random.key(2), (300, NUM_INPUTS))
+
+    def step_after(carry, t):
+        return network.step(params, carry, xs[t])[1]
+
+    def carries(carry, x):
+        return network.step(params, carry, x)[0], carry
+
+    _, before = jax.jit(lambda xs: jax.lax.scan(carries, network.initial_carry(300), xs))(xs)
+    steps = jnp.array([0, 5, 127, 128, 255, 256, 299])
+    chosen = jax.tree.map(lambda x: x[steps], before)
+    ys = jax.jit(jax.vmap(step_after))(chosen, steps)
+    np.testing.assert_allclose(ys, unroll(network, params, xs)[steps], atol=1e-5)
 
 
 def test_a_window_that_drops_nothing_equals_the_cache(small):
