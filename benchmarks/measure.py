@@ -21,7 +21,10 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 @dataclass
 class Row:
-    """One configuration: its compiled iteration, and how long it took each time."""
+    """One configuration: its compiled iteration, and how long it took each time.
+
+    FLOPs are of an iteration on all devices.
+    """
 
     trainer: Trainer
     update: Any
@@ -32,10 +35,8 @@ class Row:
 
     def run(self) -> None:
         """One more timed iteration."""
-        started = time.perf_counter()
-        self.state, metrics = self.update(self.state)
-        jax.block_until_ready((self.state, metrics))
-        self.seconds.append(time.perf_counter() - started)
+        (self.state, _), seconds = timed(self.update, self.state)
+        self.seconds.append(seconds)
 
     def restart(self, seed: int) -> None:
         """Back to fresh networks."""
@@ -62,10 +63,22 @@ def prepare(options: dict[str, Any]) -> Row:
     state = trainer.init(jax.random.key(0))
     started = time.perf_counter()
     update = jax.jit(trainer.update).lower(state).compile()
-    row = Row(trainer, update, state, time.perf_counter() - started, matrix_flops(update))
+    row = Row(trainer, update, state, time.perf_counter() - started, flops_of(update, trainer))
     row.run()
     row.seconds.clear()
     return row
+
+
+def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """What it returns, once that is there, and the seconds until then."""
+    started = time.perf_counter()
+    result = jax.block_until_ready(function(*arguments))
+    return result, time.perf_counter() - started
+
+
+def flops_of(compiled: Any, trainer: Trainer) -> float:
+    """Of the matrix products on all devices, of which the compiled program is one's share."""
+    return matrix_flops(compiled) * trainer.settings.devices.count
 
 
 def memory_in_mebibytes(compiled: Any) -> float:

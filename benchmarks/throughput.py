@@ -1,62 +1,160 @@
-"""`python -m benchmarks.throughput`: env steps per second of whole meta-training.
+"""`python -m benchmarks.throughput`: env steps per second of meta-training, and of its parts.
 
-Every row is timed in turn, together with a 1024² float32 matrix product, and that again `repeats`
-times, so that all see the same machine; medians and ranges are reported. Compilation and one
-warm-up iteration are not in the times.
+A row is an environment, an algorithm and a network. Its iteration is timed, and before it, by
+itself, the rollout that the iteration then repeats: the same policy in the same tasks, sampling of
+the tasks included. The update is the rest, which no public function does alone: its time is the
+iteration's less that of the rollout just before.
+
+All rows are timed in turn, each right after a 1024² float32 matrix product, and that again
+`repeats` times, so that all see the same machine; medians and ranges are reported. A fraction is
+that of the product's rate just then which the matrix products in the compiled program reach; loops
+whose length is known only when they run, as of planning to a tolerance, count one pass. Compilation
+and a warm-up are not in the times.
+
+Markov and GRU rows have the hyper-parameters of our own; transformer rows those of preset paper-v4
+without its KL stop, so that all iterations do equal work, and with fewer tasks on gridworlds.
 """
 
+import itertools
+import math
 import resource
-import statistics
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import tyro
+from jax.sharding import PartitionSpec
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
-from benchmarks.measure import matrix_product, memory_in_mebibytes, prepare, save, summary
-from rl3jax import Config, make_trainer
+import benchmarks.all_cores  # noqa: F401 (a device for each core)
+from benchmarks.measure import (
+    COLOURS,
+    Row,
+    flops_of,
+    machine,
+    matrix_product,
+    prepare,
+    save,
+    summary,
+    timed,
+)
+from rl3jax import ConfigError, Trainer
 
-GRU = {"network": "gru", "width": 128, "n_tasks": 320, "minibatches": 10, "epochs": 8}
-MARKOV = {"network": "markov", "width": 64, "n_tasks": 2048, "minibatches": 16, "epochs": 4}
-ROWS: dict[str, dict[str, Any]] = {
-    "bandit RL3 markov-64, 2048 tasks": {"env": "bandit", **MARKOV},
-    "bandit RL2 markov-64, 2048 tasks": {"env": "bandit", "algo": "rl2", **MARKOV},
-    "bandit RL3 gru-128, 320 tasks": {"env": "bandit", **GRU},
-    "bandit RL2 gru-128, 320 tasks": {"env": "bandit", "algo": "rl2", **GRU},
-    "mdp RL3 gru-128, 320 tasks": {"env": "mdp", **GRU},
-    "mdp RL2 gru-128, 320 tasks": {"env": "mdp", "algo": "rl2", **GRU},
+ENVIRONMENTS: dict[str, dict[str, Any]] = {
+    "bandit": {"horizon": 100},
+    "mdp": {"horizon": 100},
+    "gridworld": {"variation": "11x11", "horizon": 250},
 }
-RATIOS = [
-    ("bandit RL3 gru-128, 320 tasks", "bandit RL2 gru-128, 320 tasks"),
-    ("mdp RL3 gru-128, 320 tasks", "mdp RL2 gru-128, 320 tasks"),
-]
-MEMORY_SIZES = [(1024, 100), (2048, 100), (4096, 100), (2048, 200)]
+NETWORKS: dict[str, dict[str, Any]] = {
+    "markov-64": {"network": "markov", "width": 64, "epochs": 4},
+    "gru-128": {"network": "gru", "width": 128, "epochs": 8},
+    "transformer-64": {
+        "network": "transformer", "width": 64, "preset": "paper-v4", "kl_limit": math.inf,
+    },
+}  # fmt: skip
+# Of an iteration and of a minibatch.
+TASKS = {
+    ("bandit", "markov-64"): (4096, 128),
+    ("bandit", "gru-128"): (320, 32),
+    ("bandit", "transformer-64"): (320, 32),
+    ("mdp", "markov-64"): (1024, 128),
+    ("mdp", "gru-128"): (320, 32),
+    ("mdp", "transformer-64"): (320, 32),
+    ("gridworld", "markov-64"): (256, 32),
+    ("gridworld", "gru-128"): (64, 16),
+    ("gridworld", "transformer-64"): (32, 16),
+}
+BASE = "rl2"
+PARTS = {
+    "training": "whole training",
+    "rollout": "rollout by itself",
+    "update": "update (whole less rollout)",
+}
 
 
 @dataclass
 class Args:
-    """Measure the throughput of whole meta-training."""
+    """Measure the throughput of meta-training: whole, of the rollout and of the update."""
 
-    repeats: int = 7
-    """Timed iterations of each row (default: 7)."""
-    rows: str = ""
-    """Only rows whose name contains this (default: all)."""
+    rows: tuple[str, ...] = ()
+    """Only rows whose name contains one of these, for instance bandit gru-128 (default: all)."""
+    devices: int | None = None
+    """Devices that share the tasks, on CPU its cores (default: as many as there are and divide the
+    tasks of a minibatch)."""
+    repeats: int = 3
+    """Timed iterations of each row (default: 3)."""
     out: Path = Path("benchmarks/results/throughput.json")
-    """Where the figures go as JSON (default: benchmarks/results/throughput.json)."""
+    """Where the figures go as JSON, and as a picture beside it."""
 
 
-def memory_of_a_run() -> list[dict[str, float]]:
-    """What XLA reserves for one iteration of the default bandit run, by tasks and horizon."""
-    results = []
-    for n_tasks, horizon in MEMORY_SIZES:
-        trainer = make_trainer(Config(n_tasks=n_tasks, horizon=horizon))
-        state = jax.eval_shape(trainer.init, jax.random.key(0))
-        used = memory_in_mebibytes(jax.jit(trainer.update).lower(state).compile())
-        results.append({"n_tasks": n_tasks, "horizon": horizon, "mebibytes": used})
-    return results
+@dataclass
+class Timed:
+    """A row with its rollout, and what each turn measured: seconds by part, and FLOP/s."""
+
+    row: Row
+    rollout: Any
+    flops: dict[str, float]
+    seconds: dict[str, list[float]]
+    rates: list[float]
+
+    def run(self, rate: Callable[[], float]) -> None:
+        """One more turn."""
+        self.rates.append(rate())
+        rollout = timed(self.rollout, self.row.state)[1]  # its data are not kept
+        self.row.run()
+        training = self.row.seconds[-1]
+        turn = {"training": training, "rollout": rollout, "update": training - rollout}
+        for part, seconds in turn.items():
+            self.seconds[part].append(seconds)
+
+
+def all_rows() -> dict[str, dict[str, Any]]:
+    """Options by name."""
+    rows = {}
+    for env, network in itertools.product(ENVIRONMENTS, NETWORKS):
+        n_tasks, minibatch_tasks = TASKS[env, network]
+        for algo in (BASE, "rl3", "rl3-coarse") if env == "gridworld" else (BASE, "rl3"):
+            rows[f"{env} {algo} {network}"] = {
+                "env": env,
+                "algo": algo,
+                "n_tasks": n_tasks,
+                "minibatch_tasks": minibatch_tasks,
+                **ENVIRONMENTS[env],
+                **NETWORKS[network],
+            }
+    return rows
+
+
+def prepare_timed(options: dict[str, Any]) -> Timed:
+    """Compiles an iteration and its rollout, and runs each once."""
+    row = prepare(options)
+    rollout = jax.jit(rollout_of(row.trainer)).lower(row.state).compile()
+    timed(rollout, row.state)
+    flops = {"training": row.flops, "rollout": flops_of(rollout, row.trainer)}
+    flops["update"] = flops["training"] - flops["rollout"]
+    return Timed(row, rollout, flops, {part: [] for part in PARTS}, [])
+
+
+def rollout_of(trainer: Trainer) -> Callable[[Any], Any]:
+    """The meta-episodes of the next iteration; each device keeps those of its own tasks."""
+
+    def collect(state: Any) -> Any:
+        key = jax.random.fold_in(state.key, state.iteration)
+        key_tasks, key_rollouts, _ = jax.random.split(key, 3)  # as the iteration does
+        return trainer.collect(state, key_tasks, key_rollouts)
+
+    mesh = trainer.settings.devices.mesh
+    tasks = PartitionSpec(None, *mesh.axis_names)
+    return jax.shard_map(
+        collect, mesh=mesh, in_specs=PartitionSpec(), out_specs=tasks, check_vma=False
+    )
 
 
 def resident_memory() -> float:
@@ -64,76 +162,191 @@ def resident_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def figures_of(measured: Timed) -> dict[str, Any]:
+    """What the report says of a row."""
+    row = measured.row
+    parts = {}
+    for part, flops in measured.flops.items():
+        seconds = measured.seconds[part]
+        turns = zip(seconds, measured.rates, strict=True)
+        parts[part] = {
+            "env_steps_per_second": summary([row.env_steps / s for s in seconds]),
+            "gflops": summary([flops / s / 1e9 for s in seconds]),
+            "fraction_of_matrix_product": summary([flops / s / rate for s, rate in turns]),
+        }
+    return {
+        "n_tasks": row.trainer.n_tasks,
+        "horizon": row.trainer.layout.horizon,
+        "devices": row.trainer.settings.devices.count,
+        **parts,
+        "compile_seconds": row.compile_seconds,
+        "mebibytes": row.mebibytes,
+    }
+
+
+def ratios_of(rows: dict[str, Timed]) -> dict[str, dict[str, float]]:
+    """Time of an iteration over that of RL2's in the same turn, by row that has such a one."""
+    ratios = {}
+    for name, own in rows.items():
+        env, algo, network = name.split()
+        base = rows.get(f"{env} {BASE} {network}")
+        if algo != BASE and base is not None:
+            pairs = zip(own.row.seconds, base.row.seconds, strict=True)
+            ratios[name] = summary([a / b for a, b in pairs])
+    return ratios
+
+
+def report_of(rows: dict[str, Timed]) -> dict[str, Any]:
+    """Everything that was measured."""
+    return {
+        **machine(),
+        "matrix_product_gflops": summary([r / 1e9 for row in rows.values() for r in row.rates]),
+        "resident_mebibytes": resident_memory(),
+        "rows": {name: figures_of(row) for name, row in rows.items()},
+        "ratios": ratios_of(rows),
+    }
+
+
+def by_environment(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rows of each environment, by name."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, row in report["rows"].items():
+        groups.setdefault(name.split()[0], {})[name] = row
+    return groups
+
+
+def table_of(report: dict[str, Any]) -> Table:
+    """The figures, a row each; ranges of the parts are in the picture and in the JSON."""
+    table = Table(
+        title=f"env steps/s, beside a {product_of(report)}",
+        caption="update: the time of whole training less that of the rollout",
+    )
+    table.add_column("row")
+    for column in (
+        "tasks", "devices", "whole\ntraining", "range", "rollout", "update",
+        "of the\nproduct", "compile", "MiB a\ndevice",
+    ):  # fmt: skip
+        table.add_column(column, justify="right")
+    for rows in by_environment(report).values():
+        for name, row in rows.items():
+            table.add_row(name, *cells(row))
+        table.add_section()
+    return table
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """What the table says of a row."""
+    whole, rollout, update = (row[part]["env_steps_per_second"] for part in PARTS)
+    return [
+        f"{row['n_tasks']:,}",
+        f"{row['devices']}",
+        f"{whole['median']:,.0f}",
+        f"{whole['low']:,.0f} – {whole['high']:,.0f}",
+        f"{rollout['median']:,.0f}",
+        f"{update['median']:,.0f}",
+        f"{row['training']['fraction_of_matrix_product']['median']:.2f}",
+        f"{row['compile_seconds']:.1f} s",
+        f"{row['mebibytes']:,.0f}",
+    ]
+
+
+def ratio_table_of(report: dict[str, Any]) -> Table:
+    """What RL3 costs."""
+    table = Table(title="time of an iteration over RL2's")
+    table.add_column("row")
+    for column in ("ratio", "range"):
+        table.add_column(column, justify="right")
+    for name, ratio in report["ratios"].items():
+        table.add_row(name, f"{ratio['median']:.2f}", f"{ratio['low']:.2f} – {ratio['high']:.2f}")
+    return table
+
+
+def product_of(report: dict[str, Any]) -> str:
+    """What fractions are of."""
+    rate = report["matrix_product_gflops"]["median"]
+    return f"1024² float32 matrix product ({rate:,.0f} GFLOP/s)"
+
+
+def picture(report: dict[str, Any]) -> Figure:
+    """A panel for each environment, with three bars for each of its rows."""
+    groups = by_environment(report)
+    sizes = [len(rows) for rows in groups.values()]
+    figure = Figure(figsize=(9, 1.3 + 0.4 * len(sizes) + 0.5 * sum(sizes)), layout="constrained")
+    ratios = {"height_ratios": sizes}
+    panels = figure.subplots(len(sizes), sharex=True, squeeze=False, gridspec_kw=ratios)[:, 0]
+    for axes, (env, rows) in zip(panels, groups.items(), strict=True):
+        draw(axes, env, rows)
+    panels[0].set_xscale("log")
+    low, high = panels[0].get_xlim()
+    panels[0].set_xlim(low / 2, high * 2)  # room for the shortest bar, and for text at the longest
+    panels[-1].set_xlabel(
+        f"env steps per second\nat the bars: fraction of the rate of a {product_of(report)}"
+    )
+    legend = panels[0].get_legend_handles_labels()
+    figure.legend(*legend, loc="outside upper center", ncols=len(PARTS), frameon=False)
+    return figure
+
+
+def draw(axes: Axes, env: str, rows: dict[str, Any]) -> None:
+    """An environment's panel."""
+    for i, (part, label) in enumerate(PARTS.items()):
+        for y, row in enumerate(rows.values()):
+            draw_bar(axes, y + 0.27 * (i - 1), row[part], COLOURS[i], "" if y else label)
+    labels = [f"{name.removeprefix(env)}, {row['n_tasks']:,} tasks" for name, row in rows.items()]
+    axes.set_yticks(range(len(rows)), labels)
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first on top
+    axes.set_title(f"{env}, H = {ENVIRONMENTS[env]['horizon']}", fontsize=11)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_bar(axes: Axes, y: float, figures: dict[str, Any], colour: str, label: str) -> None:
+    """Median, range as a whisker, and the fraction of the product's rate beside it."""
+    speed = figures["env_steps_per_second"]
+    whisker = [[speed["median"] - speed["low"]], [speed["high"] - speed["median"]]]
+    axes.barh(y, speed["median"], 0.25, xerr=whisker, color=colour, ecolor="0.3", label=label)
+    fraction = figures["fraction_of_matrix_product"]["median"]
+    axes.text(speed["high"], y, f"  {fraction:.2f}", va="center", fontsize=7)
+
+
+def chosen_rows(args: Args) -> dict[str, dict[str, Any]]:
+    """Options of the rows asked for, by name."""
+    chosen = {
+        name: options | {"devices": args.devices}
+        for name, options in all_rows().items()
+        if any(text in name for text in args.rows or [""])
+    }
+    if not chosen:
+        sys.exit(f"no row is called so; there are: {', '.join(all_rows())}")
+    return chosen
+
+
+def measure(chosen: dict[str, dict[str, Any]], repeats: int, console: Console) -> dict[str, Timed]:
+    """Compiles all rows, then times them in turn."""
+    rate = matrix_product()
+    rows = {}
+    for name, options in track(chosen.items(), "compiling", console=console, transient=True):
+        rows[name] = prepare_timed(options)
+    for _ in track(range(repeats), "timing", console=console, transient=True):
+        for row in rows.values():
+            row.run(rate)
+    return rows
+
+
 def main() -> None:
     """The command."""
     args = tyro.cli(Args)
-    rate = matrix_product()
-    memory = memory_of_a_run()
-    whole = prepare({"env": "bandit", "n_tasks": 4096})
-    resident = resident_memory()
-    del whole
-    rows = {name: prepare(options) for name, options in ROWS.items() if args.rows in name}
-    rates = []
-    for _ in range(args.repeats):
-        rates.append(rate())
-        for row in rows.values():
-            row.run()
-
-    matmul = summary(rates)
-    report: dict[str, Any] = {
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "matrix_product_gflops": {k: v / 1e9 for k, v in matmul.items()},
-        "memory": memory,
-        "resident_mebibytes_after_4096_tasks": resident,
-        "rows": {},
-        "ratios": {},
-    }
-    table = Table(title=f"1024² float32 matrix product: {matmul['median'] / 1e9:.0f} GFLOP/s")
-    for column in (
-        "whole training",
-        "env steps/s",
-        "range",
-        "GFLOP/s",
-        "of the product",
-        "compile",
-    ):
-        table.add_column(column, justify="left" if column == "whole training" else "right")
-    for name, row in rows.items():
-        speed = summary([row.env_steps / s for s in row.seconds])
-        reached = row.flops / statistics.median(row.seconds)
-        report["rows"][name] = {
-            "env_steps_per_second": speed,
-            "gflops": reached / 1e9,
-            "fraction_of_matrix_product": reached / matmul["median"],
-            "compile_seconds": row.compile_seconds,
-        }
-        table.add_row(
-            name,
-            f"{speed['median']:,.0f}",
-            f"{speed['low']:,.0f} – {speed['high']:,.0f}",
-            f"{reached / 1e9:.1f}",
-            f"{reached / matmul['median']:.2f}",
-            f"{row.compile_seconds:.1f} s",
-        )
-    console = Console(width=120)
-    console.print(table)
-    for rl3, rl2 in RATIOS:
-        if rl3 in rows and rl2 in rows:
-            pairs = zip(rows[rl3].seconds, rows[rl2].seconds, strict=True)
-            ratio = summary([a / b for a, b in pairs])
-            report["ratios"][rl3] = ratio
-            console.print(
-                f"time of {rl3} over RL2: {ratio['median']:.3f} "
-                f"({ratio['low']:.3f} – {ratio['high']:.3f})"
-            )
-    for size in memory:
-        console.print(
-            f"memory of an iteration, {size['n_tasks']} tasks × {size['horizon']} steps: "
-            f"{size['mebibytes']:.0f} MiB"
-        )
-    console.print(f"resident after an iteration of 4096 tasks × 100 steps: {resident:.0f} MiB")
-    save(report, args.out)
+    console = Console(width=140)
+    try:
+        report = report_of(measure(chosen_rows(args), args.repeats, console))
+    except ConfigError as error:
+        sys.exit(str(error))  # of --devices
+    console.print(table_of(report))
+    if report["ratios"]:
+        console.print(ratio_table_of(report))
+    console.print(f"the most that this process held: {report['resident_mebibytes']:,.0f} MiB")
+    save(report, args.out, picture(report))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,22 @@
 """The count of operations that the benchmarks' fractions rest on."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from benchmarks.flops import matrix_flops
+
+SCRIPT = """
+from benchmarks.measure import prepare
+
+options = {"algo": "rl2", "width": 8, "n_tasks": 16, "horizon": 5, "minibatches": 2, "epochs": 1}
+print(*(prepare(options | {"devices": count}).flops for count in (1, 2)))
+"""
 
 
 def compiled(function, *shapes):
@@ -48,3 +60,17 @@ def test_of_a_conditional_the_dearest_branch_counts():
         return jax.lax.cond(take[0] > 0, lambda: x @ w @ w, lambda: x @ w)
 
     assert matrix_flops(compiled(either, (1,), (64, 64), (32, 64))) == 2 * 2 * 32 * 64 * 64
+
+
+@pytest.mark.slow
+def test_an_iteration_takes_as_many_operations_on_two_devices_as_on_one():
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        cwd=Path(__file__).resolve().parents[1],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    one, two = map(float, ran.stdout.split())
+    assert one == two > 0
