@@ -2,11 +2,11 @@
 
 Each axis varies one size and keeps the rest. The exponent is the slope of time over size, both
 logarithmic: 1 is proportional. It is fitted to all points, and given for the last two alone too,
-where fixed costs count least. Axis devices splits the same work over more devices (ideal: −1); axis
-acting is the time per step that a policy takes to play, against the length of its meta-episodes.
+where fixed costs count least. Axis devices splits the same work over more devices (ideal: −1). Axis
+acting is the time that the t-th step of a long meta-episode takes a policy, beside that of bare
+attention: two layers' softmax(q K) V over the keys and values of t steps, and nothing else.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,25 +22,16 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks.all_cores  # noqa: F401 (a device for each core)
-from benchmarks.measure import (
-    COLOURS,
-    machine,
-    matrix_product,
-    prepare,
-    save,
-    summary,
-)
-from rl3jax import Config, evaluate_agent, held_out_key, make_trainer
+from benchmarks.acting import Point, time_attention, time_policy
+from benchmarks.measure import COLOURS, machine, matrix_product, prepare, save, summary
 
 Axis = Literal["tasks", "horizon", "acting", "states", "devices"]
-Point = dict[str, Any]
 
 TASKS: tuple[int, ...] = (64, 256, 1024, 4096, 16384)
 HORIZONS: tuple[int, ...] = (100, 256, 512, 1024, 2048)
-ACTING_HORIZONS = (64, 128, 256, 512, 1024)
+ACTING_STEPS = (64, 128, 256, 512, 1024, 1900)
 STATES: tuple[int, ...] = (10, 32, 100, 316, 1000)
 DEVICES: tuple[int, ...] = (1, 2, 4, 8)
-ACTING_TASKS = 16
 
 MARKOV: dict[str, Any] = {"env": "bandit", "network": "markov", "epochs": 4, "devices": 1}
 GRU: dict[str, Any] = {"env": "bandit", "network": "gru", "width": 128, "epochs": 4, "devices": 1}
@@ -52,7 +43,7 @@ MDP: dict[str, Any] = {
 X_LABELS: dict[Axis, str] = {
     "tasks": "tasks of an iteration",
     "horizon": "meta-episode length H, env steps",
-    "acting": "meta-episode length H, env steps",
+    "acting": "step t of a meta-episode",
     "states": "states of the MDP",
     "devices": "devices",
 }
@@ -110,30 +101,22 @@ def time_training(options: dict[str, Any], repeats: int) -> Point:
     }
 
 
-def time_acting(network: str, horizon: int, repeats: int) -> Point:
-    """Seconds of one step of a few meta-episodes at once, environment included."""
-    trainer = make_trainer(Config(network=network, width=64, horizon=horizon, algo="rl2"))
-    agent = trainer.agent(trainer.init(jax.random.key(0)))
-
-    def play() -> float:
-        started = time.perf_counter()
-        evaluate_agent(agent, trainer.env, horizon, ACTING_TASKS, held_out_key())
-        return (time.perf_counter() - started) / horizon
-
-    play()  # compiles
-    return {"seconds": summary([play() for _ in range(repeats)])}
+def acting(repeats: int) -> dict[str, dict[int, Callable[[], Point]]]:
+    """What measures a step of a few meta-episodes at once, by series."""
+    return {
+        name: {t: partial(timer, t, repeats) for t in ACTING_STEPS}
+        for name, timer in (
+            ("transformer-64", partial(time_policy, "transformer", 64)),
+            ("bare attention", time_attention),
+            ("gru-128", partial(time_policy, "gru", 128)),
+        )
+    }
 
 
 def measurements(axis: Axis, repeats: int) -> dict[str, dict[int, Callable[[], Point]]]:
     """What measures each size, by series."""
     if axis == "acting":
-        return {
-            f"{network}-64, {ACTING_TASKS} tasks": {
-                horizon: partial(time_acting, network, horizon, repeats)
-                for horizon in ACTING_HORIZONS
-            }
-            for network in ("transformer", "gru")
-        }
+        return acting(repeats)
     return {
         name: {size: partial(time_training, options, repeats) for size, options in sizes.items()}
         for name, sizes in training(axis).items()
@@ -201,6 +184,13 @@ def exponent_cells(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def acting_ratio(series: dict[str, Any]) -> str:
+    """A step of the transformer beside attention alone, late in a meta-episode."""
+    policy, bare = (series[name]["points"][-1] for name in ("transformer-64", "bare attention"))
+    ratio = policy["seconds"]["median"] / bare["seconds"]["median"]
+    return f"step {policy['size']:,}: a transformer takes {ratio:.2f} times bare attention"
+
+
 def picture(report: dict[str, Any]) -> Figure:
     """A column for each axis: time above, memory below."""
     axes_measured: dict[Axis, Any] = report["axes"]
@@ -249,6 +239,8 @@ def main() -> None:
     for axis in args.axes:
         series = report["axes"][axis] = measure(axis, args, rate)
         console.print(table_of(axis, series))
+        if axis == "acting":
+            console.print(acting_ratio(series))
         save(report, args.out, picture(report))  # so that an interrupted run leaves what it has
 
 

@@ -6,6 +6,7 @@ the keys and values of earlier ones, at a cost that grows with the steps so far.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -375,14 +376,18 @@ def _mix_past_in_every_task(n_tasks: int, batched: list[Any], *args: Any) -> tup
 def _mix_segments(
     query: Float[Array, "*B heads 1 head_dim"], cache: LayerCache, t: Int[Array, "*B"]
 ) -> Float[Array, "*B heads 1 head_dim"]:
-    """The mean of values up to step `t`, weighted by how their keys match the query."""
-    scores = jnp.concatenate([query @ segment.keys for segment in cache], axis=-1)
-    steps = jnp.arange(scores.shape[-1]).reshape((1,) * t.ndim + (1, 1, -1))
-    visible = steps <= t[..., None, None, None]
-    weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1)
-    mixed, first = jnp.zeros_like(query), 0
+    """The mean of values up to step `t`, weighted by how their keys match the query.
+
+    A softmax in parts: joining the segments' scores would copy all of them.
+    """
+    scores, first = [], 0
     for segment in cache:
-        own = weights[..., first : first + segment.keys.shape[-1]]
-        mixed += own @ segment.values.swapaxes(-1, -2)
-        first += segment.keys.shape[-1]
-    return mixed
+        steps = first + jnp.arange(segment.keys.shape[-1])
+        visible = steps.reshape((1,) * (query.ndim - 1) + (-1,)) <= t[..., None, None, None]
+        scores.append(jnp.where(visible, query @ segment.keys, -jnp.inf))
+        first += len(steps)
+    top = functools.reduce(jnp.maximum, [jnp.max(x, axis=-1, keepdims=True) for x in scores])
+    weights = [jnp.exp(x - top) for x in scores]
+    total = functools.reduce(jnp.add, [jnp.sum(x, axis=-1, keepdims=True) for x in weights])
+    mixed = [x @ segment.values.swapaxes(-1, -2) for x, segment in zip(weights, cache, strict=True)]
+    return functools.reduce(jnp.add, mixed) / total
