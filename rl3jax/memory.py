@@ -1,9 +1,12 @@
 """The memory of a run, foreseen: what a device will hold at most, and settings that need less."""
 
+import contextlib
 import dataclasses
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -29,6 +32,10 @@ ACTIVATIONS = "activations of a minibatch"
 
 CHUNKS = {"acting": "rollout_chunk", "validation": "rollout_chunk", "learning": "gradient_chunk"}
 """What makes a phase smaller."""
+
+
+GROUP_LIMITS = {"": "memory.max", "memory": "memory.limit_in_bytes"}
+"""Files with the limit of a control group, by its controllers."""
 
 
 @dataclass(frozen=True)
@@ -163,13 +170,33 @@ def _validate(trainer: Trainer, state: TrainState, key: PRNGKeyArray) -> jax.Arr
 
 
 def device_memory() -> int:
-    """Bytes that a device of this process may use; cores of a CPU share the machine's."""
+    """Bytes that a device of this process may use; cores of a CPU share those of the process."""
     device = jax.local_devices()[0]
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
+    return process_memory() // jax.local_device_count()
+
+
+def process_memory(root: Path = Path("/")) -> int:
+    """Bytes that this process may use: the machine's, or fewer in a container or a batch job."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return physical // jax.local_device_count()
+    return min([physical, *_group_limits(root)])
+
+
+def _group_limits(root: Path) -> Iterator[int]:
+    """Limits of the control groups that this process is in; there are two versions of them."""
+    membership = root / "proc/self/cgroup"
+    if not membership.is_file():
+        return
+    for line in membership.read_text().splitlines():
+        _, controllers, path = line.split(":", maxsplit=2)
+        if controllers in GROUP_LIMITS:
+            group = root / "sys/fs/cgroup" / controllers / path.lstrip("/")
+            for folder in (group, *group.parents):
+                limit = folder / GROUP_LIMITS[controllers]
+                with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+                    yield int(limit.read_text())
 
 
 def check_memory(trainer: Trainer) -> str:

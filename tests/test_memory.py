@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import re
 
 import chex
@@ -9,7 +10,14 @@ import pytest
 from rl3jax import Config, make_trainer, memory, train
 from rl3jax.checks import ConfigError
 from rl3jax.liveness import peak, size_of
-from rl3jax.memory import GIB, check_memory, device_memory, estimate_memory, gib
+from rl3jax.memory import (
+    GIB,
+    check_memory,
+    device_memory,
+    estimate_memory,
+    gib,
+    process_memory,
+)
 
 FLOAT = jnp.zeros(()).dtype.itemsize
 SMALL = {"iterations": 1, "validate_every": 0}
@@ -201,6 +209,34 @@ def test_without_a_limit_the_device_is_it(monkeypatch):
     assert 0.1 < device_memory() / GIB < 1e5
     monkeypatch.setattr(memory, "device_memory", lambda: 40 * 2**20)
     assert "over a device's memory, 0.0391 GiB" in limited(RUNS["mdp gru"])
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/a/b", {"a/memory.max": "3000000", "a/b/memory.max": "max"}, 3_000_000),
+        ("0::/a/b", {"a/memory.max": "3000000", "a/b/memory.max": "2000000"}, 2_000_000),
+        ("0::/", {"memory.max": "3000000"}, 3_000_000),
+        ("0::/not/seen/in/the/container", {"memory.max": "3000000"}, 3_000_000),
+        ("3:cpu:/x\n2:memory:/a", {"memory/a/memory.limit_in_bytes": "3000000"}, 3_000_000),
+        ("2:memory:/a", {"memory/a/memory.limit_in_bytes": "9223372036854771712"}, None),
+        ("0::/a", {"a/memory.max": "max"}, None),
+        ("0::/a", {}, None),
+        (None, {}, None),
+    ],
+)
+def test_memory_is_that_of_the_control_groups_or_else_the_machines(
+    tmp_path, membership, files, expected
+):
+    if membership is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(f"{membership}\n")
+    for name, limit in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{limit}\n")
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert process_memory(tmp_path) == (expected or physical)
 
 
 def test_devices_share_the_tasks():
