@@ -1,11 +1,13 @@
 """`python -m rl3jax.train`: meta-trains a policy into a run folder."""
 
+import contextlib
 import dataclasses
+import functools
 import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -86,16 +88,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     if argv is None:  # the process is this command's own
         devices, num_processes = args.config.devices, args.processes.num_processes
         prepare_jax(devices // num_processes if devices and num_processes else None)
-    with one_line_errors():
+    with processes.ending_at_once(), one_line_errors():
         loggers.check(args.log)
         processes.join(args.processes)
-        trainer, folder, state = _resume(args) if args.resume else _start(args)
-        if folder is None:
-            _follow(trainer, state.train)
-            return
+        try:
+            _train(args)
+        except LostProcessError as error:
+            fail(str(error), code=LOST)
+
+
+def _train(args: TrainArgs) -> None:
+    """From the beginning to the end; only the first process has a folder."""
+    begin = _resume if args.resume else _start
+    trainer, folder, state = processes.together(lambda: begin(args))
+    if folder is None:
+        iteration = _follow(trainer, state.train)
+    else:
         folder.add_provenance()
         active = [loggers.LOGGERS[name](trainer.config, folder.path) for name in args.log]
-        Run(trainer, folder, active).run(state)
+        iteration = Run(trainer, folder, active).run(state)
+    processes.part()
+    if iteration < trainer.config.iterations:
+        raise SystemExit(INTERRUPTED)
 
 
 # --- beginnings ---------------------------------------------------------------------------------
@@ -203,18 +217,27 @@ def _check_same_run(checkpoint: Path, description: dict[str, Any], config: Confi
             )
 
 
-def _follow(trainer: Trainer, state: TrainState) -> None:
-    """What processes do that are not the first: their devices' share of every iteration."""
-    try:
-        while int(state.iteration) < trainer.config.iterations:
-            with processes.others_needed():
-                state, metrics = trainer.update(state)
-                values = metrics.to_dict().values()
-            if not all(map(math.isfinite, values)) or not all_finite(state.models):
+def _follow(trainer: Trainer, state: TrainState) -> int:
+    """What processes do that are not the first: their devices' share of every iteration.
+
+    Returns the last iteration.
+    """
+
+    def iterate() -> tuple[TrainState, bool]:
+        after, metrics = trainer.update(state)
+        finite = all(map(math.isfinite, metrics.to_dict().values()))
+        return after, finite and bool(all_finite(after.models))
+
+    stopping = False
+    with stop_signals() as stop:
+        while int(state.iteration) < trainer.config.iterations and not stopping:
+            state, finite = processes.together(iterate)
+            if not finite:
                 raise SystemExit(NOT_FINITE)
-    except LostProcessError as error:
-        print(f"error: {error}; the first one has the run's folder", file=sys.stderr)
-        processes.leave(LOST)
+            stopping = processes.in_any(stop())
+    if int(state.iteration) < trainer.config.iterations:
+        print(f"stopped with the others after iteration {int(state.iteration)}")
+    return int(state.iteration)
 
 
 # --- the loop -----------------------------------------------------------------------------------
@@ -228,22 +251,24 @@ class Run:
     folder: RunFolder
     loggers: list[Logger]
 
-    def run(self, state: RunState) -> None:
-        """Trains from `state` to the end, or until a signal asks to stop."""
+    def run(self, state: RunState) -> int:
+        """Trains from `state` to the end, or until a signal asks to stop; returns where it is."""
         config = self.trainer.config
-        iteration = int(state.train.iteration)
+        iteration, stopping = int(state.train.iteration), False
         with Progress(config, self.folder.path, iteration) as progress, stop_signals() as stop:
-            while iteration < self.iterations and not stop():
-                state, line = self._iterate_together(state)
+            while iteration < self.iterations and not stopping:
+                with self._saved_if_lost(state):
+                    state, line = processes.together(functools.partial(self._iterate, state))
                 iteration = line["iteration"]
-                if self._due(iteration, config.validate_every):
-                    state, line = self._validate(state, line)
                 self._record(line, progress)
                 if self._due(iteration, config.draw_every):
                     self._draw(state, iteration)
-                if self._due(iteration, config.checkpoint_every) or stop():
+                with self._saved_if_lost(state):
+                    stopping = processes.in_any(stop())
+                if self._due(iteration, config.checkpoint_every) or stopping:
                     _save(self.trainer, self.folder, state)
         self._finish(iteration)
+        return iteration
 
     @property
     def iterations(self) -> int:
@@ -254,23 +279,22 @@ class Run:
         """Every so many iterations, and after the last; never where `every` is 0."""
         return bool(every) and (iteration % every == 0 or iteration == self.iterations)
 
-    def _iterate_together(self, state: RunState) -> tuple[RunState, dict[str, Any]]:
-        """`_iterate`; if another process is lost, ends this one with a checkpoint from before."""
+    @contextlib.contextmanager
+    def _saved_if_lost(self, state: RunState) -> Iterator[None]:
+        """If another process is lost, leaves a checkpoint of `state` and says how to go on."""
         try:
-            with processes.others_needed():
-                return self._iterate(state)
+            yield
         except LostProcessError as error:
-            _save(self.trainer, self.folder, state)
+            # Nothing that computes: the device may wait for the lost one.
+            _save_checkpoint(self.trainer, self.folder, state)
             run = shlex.quote(str(self.folder.path))
-            print(
-                f"error: {error}; to go on from iteration {int(state.train.iteration)}, the last "
-                f"complete one: --resume {run}",
-                file=sys.stderr,
-            )
-            processes.leave(LOST)
+            raise LostProcessError(
+                f"{error}; to go on from iteration {int(state.train.iteration)}, the last "
+                f"complete one: --resume {run}"
+            ) from error
 
     def _iterate(self, state: RunState) -> tuple[RunState, dict[str, Any]]:
-        """One iteration, timed, and its line of metrics."""
+        """One iteration, timed, its validation if it is due, and its line of metrics."""
         started = time.perf_counter()
         train, metrics = self.trainer.update(state.train)
         values = metrics.to_dict()  # waits for the device
@@ -287,7 +311,10 @@ class Run:
             "steps_per_second": steps / seconds,
             "seconds": seconds,
         }
-        return dataclasses.replace(state, train=train), line
+        state = dataclasses.replace(state, train=train)
+        if self._due(iteration, self.trainer.config.validate_every):
+            return self._validate(state, line)
+        return state, line
 
     def _validate(self, state: RunState, line: dict[str, Any]) -> tuple[RunState, dict[str, Any]]:
         """Scores the greedy policy on the validation tasks, and keeps the best."""
@@ -337,18 +364,22 @@ class Run:
         if iteration < self.iterations:
             print(f"stopped after iteration {iteration} of {self.iterations}; to go on:")
             print(f"  python -m rl3jax.train --resume {run}")
-            raise SystemExit(INTERRUPTED)
-        print(f"learning curve: {self.folder.curve}")
-        print(f"to score it on held-out tasks:\n  python -m rl3jax.evaluate {run}")
+        else:
+            print(f"learning curve: {self.folder.curve}")
+            print(f"to score it on held-out tasks:\n  python -m rl3jax.evaluate {run}")
 
 
 def _save(trainer: Trainer, folder: RunFolder, state: RunState) -> None:
     """A checkpoint, and the last and the best policy as agents."""
-    description = {"rl3jax": __version__, "config": trainer.config.to_dict()}
-    save_checkpoint(folder.checkpoints, int(state.train.iteration), state, description)
+    _save_checkpoint(trainer, folder, state)
     agent = trainer.agent(state.train, greedy=True)
     save_agent(folder.agent, agent)
     save_agent(folder.best_agent, agent.replace(params=state.best_params))
+
+
+def _save_checkpoint(trainer: Trainer, folder: RunFolder, state: RunState) -> None:
+    description = {"rl3jax": __version__, "config": trainer.config.to_dict()}
+    save_checkpoint(folder.checkpoints, int(state.train.iteration), state, description)
 
 
 def _stop_unless_finite(

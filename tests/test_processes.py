@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -55,21 +57,56 @@ def test_two_processes_train_what_one_does(tmp_path):
             assert ours[name] == pytest.approx(expected[name], abs=1e-9), name
 
 
-@pytest.mark.slow
-def test_a_lost_process_ends_the_other_with_a_checkpoint(tmp_path):
+@pytest.fixture
+def pair(tmp_path):
+    """Two processes of a run that is past its first iteration."""
     port, run = free_port(), tmp_path / "run"
     flags = ("--iterations", "1000000", "--validate-every", "0")
-    first, second = (start(run, port, i, *flags) for i in (0, 1))
-    while not (run / "metrics.jsonl").is_file() and first.poll() is None:
+    processes = [start(run, port, i, *flags) for i in (0, 1)]
+    while not (run / "metrics.jsonl").is_file() and processes[0].poll() is None:
         time.sleep(0.2)
-    second.kill()
-    _, error = first.communicate(timeout=60)
-    second.communicate()
-    assert first.returncode == train.LOST
-    assert "another process of this run was lost" in error
-    assert "Traceback" not in error
-    done = len(metrics(run))
-    assert sorted(path.name for path in (run / "checkpoints").iterdir())[-1] == f"{done:08d}"
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def newest_checkpoint(run):
+    return int(sorted(path.name for path in (run / "checkpoints").iterdir())[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_process_ends_the_other_within_a_minute(pair, tmp_path, how, lost):
+    survivor = pair[1 - lost]
+    pair[lost].send_signal(signal.Signals[how])
+    _, error = survivor.communicate(timeout=60)
+    assert survivor.returncode == train.LOST
+    why = {"SIGKILL": "it ended", "SIGSTOP": "silent for 20 s"}[how]
+    assert error.startswith(f"error: process {lost} of this run was lost ({why})")
+    assert error.count("\n") == 1
+    done = 0 if lost == 0 else len(metrics(tmp_path / "run"))
+    assert newest_checkpoint(tmp_path / "run") == done
+    assert (f"go on from iteration {done}, the last complete one: --resume" in error) == (lost == 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "to"),
+    [(signal.SIGTERM, [0]), (signal.SIGTERM, [1]), (signal.SIGTERM, [0, 1]), (signal.SIGINT, [1])],
+)
+def test_a_signal_to_any_stops_all_after_the_same_iteration(pair, tmp_path, number, to):
+    for i in to:
+        pair[i].send_signal(number)
+    (output, first_error), (other_output, other_error) = (p.communicate(timeout=60) for p in pair)
+    assert [process.returncode for process in pair] == [train.INTERRUPTED] * 2
+    assert "Traceback" not in first_error + other_error
+    done = len(metrics(tmp_path / "run"))
+    assert newest_checkpoint(tmp_path / "run") == done
+    assert f"stopped after iteration {done} of 1000000; to go on:" in output
+    assert f"python -m rl3jax.train --resume {tmp_path / 'run'}" in output
+    assert f"stopped with the others after iteration {done}" in other_output
 
 
 @pytest.mark.slow
@@ -109,8 +146,110 @@ def test_a_coordinator_that_does_not_answer(monkeypatch):
 def test_one_process_needs_nothing():
     join(Processes())
     processes.check_agreement({"a": 1})
+    assert processes.together(lambda: 3) == 3
+    assert processes.in_any(True)
+    assert not processes.in_any(False)
+    processes.part()
+    with pytest.raises(ZeroDivisionError), processes.ending_at_once():
+        processes.together(lambda: 1 / 0)
 
 
-def test_other_errors_than_of_processes_pass():
-    with pytest.raises(ZeroDivisionError), processes.others_needed():
-        _ = 1 / 0
+# --- the line between processes -----------------------------------------------------------------
+
+
+@pytest.fixture
+def short_beats(monkeypatch):
+    monkeypatch.setattr(processes, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(processes, "SILENT_BEATS", 25)
+
+
+def test_beats_keep_a_line(short_beats):
+    lines, ends = (processes.Line(), processes.Line()), socket.socketpair()
+    for line, end in zip(lines, ends, strict=True):
+        line.hold(end, 1)
+    assert not lines[0].lost.wait(1)
+    assert not lines[1].lost.is_set()
+    ends[0].shutdown(socket.SHUT_RDWR)
+    assert all(line.lost.wait(5) for line in lines)
+
+
+@pytest.mark.parametrize(("closes", "why"), [(True, "it ended"), (False, "silent for 0.5 s")])
+def test_who_hangs_up_or_is_silent_is_lost(short_beats, closes, why):
+    ours, theirs = socket.socketpair()
+    line = processes.Line()
+    with theirs:
+        line.hold(ours, 7)
+        if closes:
+            theirs.close()
+        assert line.lost.wait(5)
+    assert line.news == f"process 7 of this run was lost ({why})"
+
+
+def test_a_door_stays_open_when_what_is_behind_it_has_gone():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = processes._door_to(f"127.0.0.1:{listener.getsockname()[1]}").split(":")
+        client = socket.create_connection((host, int(port)), timeout=5)
+        server, _ = listener.accept()
+    with client:
+        with server:
+            client.sendall(b"ping")
+            assert server.recv(100) == b"ping"
+            server.sendall(b"pong")
+            assert client.recv(100) == b"pong"
+        client.settimeout(0.3)
+        for _ in range(3):
+            client.sendall(b"still there?")
+            with pytest.raises(TimeoutError):
+                client.recv(100)
+
+
+# --- what needs the others ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_of_several(monkeypatch):
+    """The line of a process that believes itself to be one of several."""
+    line = processes.Line()
+    monkeypatch.setattr(processes, "_LINE", line)
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(processes.jax.distributed, "is_initialized", lambda: True)
+    return line
+
+
+def lose(line):
+    line.news = "process 1 was lost"
+    line.lost.set()
+
+
+def test_waiting_ends_when_a_process_is_lost(one_of_several):
+    released = threading.Event()
+    threading.Timer(0.1, lose, [one_of_several]).start()
+    with pytest.raises(processes.LostProcessError, match="process 1 was lost"):
+        processes.together(lambda: released.wait(10))
+    released.set()
+
+
+def test_what_the_lost_one_sent_before_counts(one_of_several):
+    lose(one_of_several)
+    assert processes.together(lambda: time.sleep(0.05) or 3) == 3
+
+
+@pytest.mark.parametrize("kind", processes.EXCHANGE_ERRORS)
+def test_failed_exchanges_are_a_loss_if_there_is_one(one_of_several, kind):
+    def fail():
+        raise kind("connection closed")
+
+    with pytest.raises(kind, match="connection closed"):
+        processes.together(fail)
+    threading.Timer(0.05, lose, [one_of_several]).start()
+    with pytest.raises(processes.LostProcessError, match="process 1 was lost"):
+        processes.together(fail)
+
+
+def test_errors_of_ours_are_no_loss(one_of_several):
+    def fail():
+        raise ConfigError("no such thing")
+
+    lose(one_of_several)
+    with pytest.raises(ConfigError, match="no such thing"):
+        processes.together(fail)
