@@ -29,7 +29,7 @@ Axis = Literal["tasks", "horizon", "acting", "states", "devices"]
 
 TASKS: tuple[int, ...] = (64, 256, 1024, 4096, 16384)
 HORIZONS: tuple[int, ...] = (100, 256, 512, 1024, 2048)
-ACTING_STEPS = (64, 128, 256, 512, 1024, 1900)
+ACTING_STEPS = (64, 128, 256, 512, 1024, 1980)
 STATES: tuple[int, ...] = (10, 32, 100, 316, 1000)
 DEVICES: tuple[int, ...] = (1, 2, 4, 8)
 
@@ -222,6 +222,9 @@ def draw(panel: Axes, series: dict[str, Any], quantity: str, exponent: str) -> N
         label = f"{name}\nexponent {fitted['all']:.2f}" if fitted else name
         panel.plot([p["size"] for p in points], y, "o-", color=colour, label=label)
     panel.set_xscale("log")
+    sizes = sorted({p["size"] for result in series.values() for p in result["points"]})
+    panel.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+    panel.set_xticks([], minor=True)
     panel.set_yscale("log")
     panel.margins(y=0.25)
     panel.grid(alpha=0.3)

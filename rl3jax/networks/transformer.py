@@ -28,7 +28,7 @@ from rl3jax.networks.base import (
     on_cpu,
 )
 
-SHORTEST_SEGMENT = 128
+SHORTEST_SEGMENT = 256
 """Steps in a cache's first segment; every further one doubles what the cache holds."""
 
 

@@ -152,10 +152,10 @@ def test_beyond_the_trained_horizon_only_the_window_counts(make_params, trained,
     ("horizon", "lengths"),
     [
         (1, [1]),
-        (128, [128]),
-        (129, [128, 1]),
-        (300, [128, 128, 44]),
-        (2048, [128, 128, 256, 512, 1024]),
+        (256, [256]),
+        (257, [256, 1]),
+        (600, [256, 256, 88]),
+        (2048, [256, 256, 512, 1024]),
     ],
 )
 def test_every_segment_of_a_cache_doubles_it(horizon, lengths):
@@ -163,19 +163,19 @@ def test_every_segment_of_a_cache_doubles_it(horizon, lengths):
 
 
 def test_acting_across_segments_equals_the_whole_sequence(make_params):
-    network = Transformer(width=8, heads=2, horizon=300, num_outputs=2)
+    network = Transformer(width=8, heads=2, horizon=600, num_outputs=2)
     params = make_params(network, NUM_INPUTS)
-    xs = jax.random.normal(jax.random.key(2), (300, 2, NUM_INPUTS))  # of two tasks
-    ys = jax.vmap(act, in_axes=(None, None, 1, None), out_axes=1)(network, params, xs, 300)
+    xs = jax.random.normal(jax.random.key(2), (600, 2, NUM_INPUTS))  # of two tasks
+    ys = jax.vmap(act, in_axes=(None, None, 1, None), out_axes=1)(network, params, xs, 600)
     np.testing.assert_allclose(ys, unroll(network, params, xs), atol=1e-5)
-    alone = act(network, params, xs[:, 0], 300)
+    alone = act(network, params, xs[:, 0], 600)
     np.testing.assert_allclose(alone, ys[:, 0], atol=1e-5)
 
 
 def test_tasks_at_different_steps_see_their_own_past(make_params):
-    network = Transformer(width=8, heads=2, horizon=300, num_outputs=2)
+    network = Transformer(width=8, heads=2, horizon=600, num_outputs=2)
     params = make_params(network, NUM_INPUTS)
-    xs = jax.random.normal(jax.random.key(2), (300, NUM_INPUTS))
+    xs = jax.random.normal(jax.random.key(2), (600, NUM_INPUTS))
 
     def step_after(carry, t):
         return network.step(params, carry, xs[t])[1]
@@ -183,8 +183,8 @@ def test_tasks_at_different_steps_see_their_own_past(make_params):
     def carries(carry, x):
         return network.step(params, carry, x)[0], carry
 
-    _, before = jax.jit(lambda xs: jax.lax.scan(carries, network.initial_carry(300), xs))(xs)
-    steps = jnp.array([0, 5, 127, 128, 255, 256, 299])
+    _, before = jax.jit(lambda xs: jax.lax.scan(carries, network.initial_carry(600), xs))(xs)
+    steps = jnp.array([0, 5, 255, 256, 511, 512, 599])
     chosen = jax.tree.map(lambda x: x[steps], before)
     ys = jax.jit(jax.vmap(step_after))(chosen, steps)
     np.testing.assert_allclose(ys, unroll(network, params, xs)[steps], atol=1e-5)
