@@ -6,7 +6,6 @@ the keys and values of earlier ones, at a cost that grows with the steps so far.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,8 +27,8 @@ from rl3jax.networks.base import (
     on_cpu,
 )
 
-SHORTEST_SEGMENT = 256
-"""Steps in a cache's first segment; every further one doubles what the cache holds."""
+SHORTEST_PREFIX = 256
+"""Steps in the shortest of a cache's copies; every further one is twice as long."""
 
 
 class Attention(NamedTuple):
@@ -62,8 +61,8 @@ class TransformerParams(NamedTuple):
     head: Dense  # [width, num_outputs]
 
 
-class Segment(NamedTuple):
-    """Keys and values of some steps on end, `[heads, head_dim, steps]`; zeros where not yet known.
+class Prefix(NamedTuple):
+    """Keys and values of the first steps, `[heads, head_dim, steps]`; zeros where not yet known.
 
     With steps behind, products read long rows.
     """
@@ -72,8 +71,12 @@ class Segment(NamedTuple):
     values: Array
 
 
-LayerCache = tuple[Segment, ...]
-"""One decoder layer's keys and values of all steps, the first ones in the first segment."""
+LayerCache = tuple[Prefix, ...]
+"""One decoder layer's keys and values: copies of ever longer prefixes, the last one of all steps.
+
+Twice the memory at most; but a product over part of an array would have to copy that part, and a
+product over many arrays is slower than over one.
+"""
 
 
 class Cache(NamedTuple):
@@ -212,7 +215,7 @@ class Transformer(Network):
         def blank(steps: int) -> Array:
             return jnp.zeros((self.heads, self.width // self.heads, steps))
 
-        layer = tuple(Segment(blank(n), blank(n)) for n in segment_lengths(horizon))
+        layer = tuple(Prefix(blank(n), blank(n)) for n in prefix_lengths(horizon))
         return Cache((layer,) * self.layers, jnp.int32(0))
 
     def _step_in_window(
@@ -314,12 +317,12 @@ def _mix_causally(
 # --- acting: a query against the cache ----------------------------------------------------------
 
 
-def segment_lengths(horizon: int) -> tuple[int, ...]:
-    """Steps in each segment of a cache for `horizon` steps."""
-    lengths = [min(SHORTEST_SEGMENT, horizon)]
-    while sum(lengths) < horizon:
-        lengths.append(min(sum(lengths), horizon - sum(lengths)))
-    return tuple(lengths)
+def prefix_lengths(horizon: int) -> tuple[int, ...]:
+    """Steps in each copy of a cache for `horizon` steps."""
+    lengths: list[int] = []
+    while SHORTEST_PREFIX * 2 ** len(lengths) < horizon:
+        lengths.append(SHORTEST_PREFIX * 2 ** len(lengths))
+    return (*lengths, horizon)
 
 
 def _remember(
@@ -328,21 +331,12 @@ def _remember(
     keys: Float[Array, "heads 1 head_dim"],
     values: Float[Array, "heads 1 head_dim"],
 ) -> LayerCache:
-    """The cache with the keys and values of step `t`."""
-    remembered, first = [], 0
-    for segment in cache:
-        steps = segment.keys.shape[-1]
-        slot = jnp.where(t < first, steps, t - first)  # behind the segment, if not in it
-        remembered.append(
-            Segment(
-                *(
-                    cached.at[:, :, slot].set(new[:, 0], mode="drop")
-                    for cached, new in zip(segment, (keys, values), strict=True)
-                )
-            )
-        )
-        first += steps
-    return tuple(remembered)
+    """The cache with the keys and values of step `t`, in every copy that is long enough."""
+
+    def put(cached: Array, new: Array) -> Array:
+        return cached.at[:, :, t].set(new[:, 0], mode="drop")
+
+    return tuple(Prefix(put(prefix.keys, keys), put(prefix.values, values)) for prefix in cache)
 
 
 @custom_vmap
@@ -351,16 +345,16 @@ def _mix_past(
 ) -> Float[Array, "*B heads 1 head_dim"]:
     """`_mix_causally` for step `t`, of the values in the cache.
 
-    Reads the segments that hold the steps so far, and no others: O(t). In a batch of tasks, which
-    are all at about the same step, those of the task that is furthest.
+    Reads the shortest copy that holds all steps so far, and no other: O(t). In a batch of tasks,
+    which are all at about the same step, those of the task that is furthest.
     """
-    last_steps = jnp.cumsum(jnp.array([segment.keys.shape[-1] for segment in cache])) - 1
-    furthest = jnp.searchsorted(last_steps, jnp.max(t))
+    lengths = jnp.array([prefix.keys.shape[-1] for prefix in cache])
+    shortest = jnp.searchsorted(lengths, jnp.max(t) + 1)
 
-    def mix_first(count: int) -> Callable[[], Array]:
-        return lambda: _mix_segments(query, cache[:count], t)
+    def mix_in(prefix: Prefix) -> Callable[[], Array]:
+        return lambda: _mix_prefix(query, prefix, t)
 
-    return jax.lax.switch(furthest, [mix_first(n + 1) for n in range(len(cache))])
+    return jax.lax.switch(shortest, [mix_in(prefix) for prefix in cache])
 
 
 @_mix_past.def_vmap
@@ -373,21 +367,11 @@ def _mix_past_in_every_task(n_tasks: int, batched: list[Any], *args: Any) -> tup
     return _mix_past(*jax.tree.map(in_front, tuple(batched), args)), True
 
 
-def _mix_segments(
-    query: Float[Array, "*B heads 1 head_dim"], cache: LayerCache, t: Int[Array, "*B"]
+def _mix_prefix(
+    query: Float[Array, "*B heads 1 head_dim"], prefix: Prefix, t: Int[Array, "*B"]
 ) -> Float[Array, "*B heads 1 head_dim"]:
-    """The mean of values up to step `t`, weighted by how their keys match the query.
-
-    A softmax in parts: joining the segments' scores would copy all of them.
-    """
-    scores, first = [], 0
-    for segment in cache:
-        steps = first + jnp.arange(segment.keys.shape[-1])
-        visible = steps.reshape((1,) * (query.ndim - 1) + (-1,)) <= t[..., None, None, None]
-        scores.append(jnp.where(visible, query @ segment.keys, -jnp.inf))
-        first += len(steps)
-    top = functools.reduce(jnp.maximum, [jnp.max(x, axis=-1, keepdims=True) for x in scores])
-    weights = [jnp.exp(x - top) for x in scores]
-    total = functools.reduce(jnp.add, [jnp.sum(x, axis=-1, keepdims=True) for x in weights])
-    mixed = [x @ segment.values.swapaxes(-1, -2) for x, segment in zip(weights, cache, strict=True)]
-    return functools.reduce(jnp.add, mixed) / total
+    """The mean of values up to step `t`, weighted by how their keys match the query."""
+    steps = jnp.arange(prefix.keys.shape[-1]).reshape((1,) * (query.ndim - 1) + (-1,))
+    visible = steps <= t[..., None, None, None]
+    scores = jnp.where(visible, query @ prefix.keys, -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1) @ prefix.values.swapaxes(-1, -2)

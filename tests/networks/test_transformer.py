@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rl3jax.networks import Transformer
-from rl3jax.networks.transformer import Cache, Window, segment_lengths, window_start
+from rl3jax.networks.transformer import Cache, Window, prefix_lengths, window_start
 
 NUM_INPUTS = 3
 
@@ -153,16 +153,16 @@ def test_beyond_the_trained_horizon_only_the_window_counts(make_params, trained,
     [
         (1, [1]),
         (256, [256]),
-        (257, [256, 1]),
-        (600, [256, 256, 88]),
-        (2048, [256, 256, 512, 1024]),
+        (257, [256, 257]),
+        (600, [256, 512, 600]),
+        (2048, [256, 512, 1024, 2048]),
     ],
 )
-def test_every_segment_of_a_cache_doubles_it(horizon, lengths):
-    assert list(segment_lengths(horizon)) == lengths
+def test_copies_of_a_cache_double(horizon, lengths):
+    assert list(prefix_lengths(horizon)) == lengths
 
 
-def test_acting_across_segments_equals_the_whole_sequence(make_params):
+def test_acting_across_copies_of_the_cache_equals_the_whole_sequence(make_params):
     network = Transformer(width=8, heads=2, horizon=600, num_outputs=2)
     params = make_params(network, NUM_INPUTS)
     xs = jax.random.normal(jax.random.key(2), (600, 2, NUM_INPUTS))  # of two tasks
