@@ -69,6 +69,11 @@ def prepare(options: dict[str, Any]) -> Row:
     return row
 
 
+def most_devices(size: int) -> int:
+    """The most devices that there are and that divide `size`."""
+    return max(n for n in range(1, jax.device_count() + 1) if size % n == 0)
+
+
 def timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     """What it returns, once that is there, and the seconds until then."""
     started = time.perf_counter()

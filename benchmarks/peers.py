@@ -33,6 +33,7 @@ from benchmarks.measure import (
     Row,
     machine,
     matrix_product,
+    most_devices,
     prepare,
     save,
     summary,
@@ -141,9 +142,7 @@ def parameters_of(row: Row) -> int:
 
 def device_counts(args: Args) -> tuple[int, ...]:
     """Those asked for; else one, and the most that share a minibatch evenly."""
-    minibatch = N_TASKS // MINIBATCHES
-    most = max(n for n in range(1, jax.device_count() + 1) if minibatch % n == 0)
-    return args.devices or tuple(sorted({1, most}))
+    return args.devices or tuple(sorted({1, most_devices(N_TASKS // MINIBATCHES)}))
 
 
 def compare(

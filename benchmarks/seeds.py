@@ -18,7 +18,16 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks.all_cores  # noqa: F401 (a device for each core)
-from benchmarks.measure import Row, machine, matrix_product, prepare, save, summary, timed
+from benchmarks.measure import (
+    Row,
+    machine,
+    matrix_product,
+    most_devices,
+    prepare,
+    save,
+    summary,
+    timed,
+)
 from rl3jax import Config, make_trainer
 
 SMALL: dict[str, Any] = {"n_tasks": 32, "horizon": 100}
@@ -46,7 +55,7 @@ class Args:
 def together(options: dict[str, Any], seeds: int) -> Callable[[], float]:
     """A function that times an iteration of all runs."""
     trainer = make_trainer(Config(**options, devices=1))
-    count = max(n for n in range(1, jax.device_count() + 1) if seeds % n == 0)
+    count = most_devices(seeds)
     mesh = jax.make_mesh((count,), ("runs",), (AxisType.Auto,), devices=jax.devices()[:count])
     part = PartitionSpec("runs")
     all_runs = jax.vmap(trainer.update)
