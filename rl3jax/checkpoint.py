@@ -92,9 +92,9 @@ def _read_agent(archive: zipfile.ZipFile) -> PolicyAgent:
     network: Network = _rebuild(header["network"], NETWORKS)
     learner: ObjectLearner = _rebuild(header["learner"], LEARNERS)
     expected = jax.eval_shape(lambda key: network.init(key, layout.size), jax.random.key(0))
-    features = jax.ShapeDtypeStruct((learner.num_states, layout.num_features), float)
-    shapes = {"state_features": features, **_named_leaves(expected)}
-    arrays = {name: _read_array(archive, name, leaf.shape) for name, leaf in shapes.items()}
+    shapes = {"state_features": (learner.num_states, layout.num_features)}
+    shapes |= {name: leaf.shape for name, leaf in _named_leaves(expected).items()}
+    arrays = {name: _read_array(archive, name, shape) for name, shape in shapes.items()}
     state_features = arrays.pop("state_features")
     params = jax.tree.unflatten(jax.tree.structure(expected), list(arrays.values()))
     return PolicyAgent(params, state_features, network, learner, layout, bool(header["greedy"]))

@@ -90,6 +90,20 @@ class Devices:
         return restore(jax.lax.pmean(flat, AXIS))
 
 
+def on_cpu() -> bool:
+    """Whether computations run on CPU unless told otherwise."""
+    return jax.default_backend() == "cpu"
+
+
+def has_flash_attention() -> bool:
+    """Whether cuDNN's fused attention runs here: on NVIDIA GPUs, from Ampere on."""
+    if jax.default_backend() != "gpu":
+        return False
+    capability = str(getattr(jax.devices()[0], "compute_capability", ""))  # "9.0"; AMD's: "gfx942"
+    generation = capability.partition(".")[0]
+    return generation.isdigit() and int(generation) >= 8
+
+
 def choose_local(divides: dict[str, int]) -> Devices:
     """As many devices of this process as can share the work evenly."""
     return Devices(largest_divisor(math.gcd(*divides.values()), jax.local_device_count()))

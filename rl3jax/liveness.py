@@ -32,16 +32,19 @@ def peak(function: Callable[..., Any], *args: Any) -> int:
 
     Arguments may be shapes (`jax.ShapeDtypeStruct`). Nothing is compiled or computed.
     """
-    return _peak(jax.make_jaxpr(function)(*args).jaxpr)
+    return _peak(_opened(jax.make_jaxpr(function)(*args)))
 
 
 class _Operation(NamedTuple):
     """An equation, with values as numbers."""
 
-    name: str
-    params: dict[str, Any]
+    eqn: core.JaxprEqn
     inputs: list[int]
     outputs: list[int]
+
+    @property
+    def name(self) -> str:
+        return self.eqn.primitive.name
 
     @property
     def is_fused(self) -> bool:
@@ -51,10 +54,10 @@ class _Operation(NamedTuple):
     def replaceable(self) -> list[int]:
         """Operands that results may be written over."""
         if self.name == "scan":
-            first = self.params["num_consts"]
-            return self.inputs[first : first + self.params["num_carry"]]
+            first, count = _carry_of_scan(self.eqn)
+            return self.inputs[first : first + count]
         if self.name == "while":
-            return self.inputs[self.params["cond_nconsts"] + self.params["body_nconsts"] :]
+            return self.inputs[-len(self.outputs) :]
         return [] if self.name in OPAQUE else self.inputs
 
 
@@ -150,17 +153,37 @@ def _invariant(operations: list[_Operation], varying: set[int], fixed: set[int])
 
 def _within(operation: _Operation) -> int:
     """Bytes that a loop or a branch holds at most beyond operands and results."""
-    params = operation.params
+    params = operation.eqn.params
     if operation.name == "scan":
-        first, count = params["num_consts"], params["num_carry"]
-        return _within_loop(params["jaxpr"].jaxpr, first, count)
+        return _within_loop(_opened(params["jaxpr"]), *_carry_of_scan(operation.eqn))
     if operation.name == "while":
-        body, first = params["body_jaxpr"].jaxpr, params["body_nconsts"]
-        return _within_loop(body, first, len(body.outvars))
+        body = _opened(params["body_jaxpr"])
+        return _within_loop(body, params["body_nconsts"], len(body.outvars))
     if operation.name == "cond":
-        branches = [branch.jaxpr for branch in params["branches"]]
+        branches = [_opened(branch) for branch in params["branches"]]
         return max(max(0, _peak(b) - _size_of_vars(b.outvars)) for b in branches)
     return 0
+
+
+def _carry_of_scan(eqn: core.JaxprEqn) -> tuple[int, int]:
+    """The first operand that a scan carries on, and how many it carries.
+
+    Told by shapes: what is scanned or stacked has one axis more outside of the body than inside.
+    Parameters that say it have other names in other versions of JAX.
+    """
+    body = _opened(eqn.params["jaxpr"])
+
+    def num_stacked(outside: list[Any], inside: list[Any]) -> int:
+        pairs = zip(outside, inside, strict=True)
+        return sum(out.aval.ndim > within.aval.ndim for out, within in pairs)
+
+    num_carry = len(eqn.outvars) - num_stacked(eqn.outvars, body.outvars)
+    return len(eqn.invars) - num_stacked(eqn.invars, body.invars) - num_carry, num_carry
+
+
+def _opened(jaxpr: Any) -> core.Jaxpr:
+    """Without the constants that JAX before 0.11 keeps beside it."""
+    return jaxpr if isinstance(jaxpr, core.Jaxpr) else jaxpr.jaxpr
 
 
 def _within_loop(body: core.Jaxpr, first: int, num_carry: int) -> int:
@@ -187,7 +210,7 @@ def _operations(
         called = _called(eqn)
         if called is None:
             outputs = [values.new(var) for var in eqn.outvars]
-            yield _Operation(eqn.primitive.name, eqn.params, inputs, outputs)
+            yield _Operation(eqn, inputs, outputs)
         else:
             inner = dict(zip(called.invars, inputs, strict=True))
             yield from _operations(called, inner, values)

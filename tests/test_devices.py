@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax import Config, make_trainer
+from rl3jax import Config, devices, make_trainer
 from rl3jax.checks import ConfigError
 from rl3jax.devices import Devices, choose
 
@@ -30,7 +31,7 @@ COMMON = {"width": 8, "n_tasks": 32, "horizon": 12, "epochs": 2, "learning_rate"
 SCRIPT = """
 import json, sys
 import jax, numpy as np
-from rl3jax import Config, make_trainer
+from rl3jax import Config, devices, make_trainer
 
 worst = {}
 for name, options in json.load(sys.stdin).items():
@@ -136,3 +137,15 @@ def test_one_device_leaves_everything_as_it_is():
     assert alone.mean(x) == 2.5
     assert alone.on_each(max) is max
     assert alone.split(max) is max
+
+
+@pytest.mark.parametrize(
+    ("backend", "capability", "expected"),
+    [("cpu", None, False), ("gpu", "7.5", False), ("gpu", "8.0", True), ("gpu", "12.0", True),
+     ("gpu", "gfx942", False), ("tpu", None, False)],
+)  # fmt: skip
+def test_only_some_gpus_have_fused_attention(monkeypatch, backend, capability, expected):
+    device = types.SimpleNamespace(compute_capability=capability)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert devices.has_flash_attention() is expected

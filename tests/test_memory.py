@@ -46,7 +46,7 @@ def reserved(trainer):
 # --- bytes of a traced function -----------------------------------------------------------------
 
 
-X = jax.ShapeDtypeStruct((50, 50), float)
+X = jnp.zeros((50, 50))
 SIZE = 2500 * FLOAT
 
 

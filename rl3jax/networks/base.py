@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.checks import check_size
+from rl3jax.devices import on_cpu
 
 Params = Any
 """A pytree of arrays in JAX's default float type; each kind of network documents its own."""
@@ -147,8 +148,3 @@ def layer_norm(layer: LayerNorm, x: Float[Array, "*batch d"]) -> Float[Array, "*
     """Brings the last axis to mean 0 and variance 1, then scales and shifts it."""
     rows = jax.nn.standardize(x.reshape(-1, x.shape[-1]), axis=-1, epsilon=1e-5)
     return (rows * layer.scale[None] + layer.bias[None]).reshape(x.shape)
-
-
-def on_cpu() -> bool:
-    """Whether computations run on CPU unless told otherwise."""
-    return jax.default_backend() == "cpu"

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.checks import check_size, largest_divisor
+from rl3jax.devices import on_cpu
 from rl3jax.networks.base import (
     Dense,
     Network,
     dense,
     init_dense,
-    on_cpu,
     outer_sum,
 )
 

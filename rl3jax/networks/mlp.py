@@ -7,7 +7,8 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.checks import check_size
-from rl3jax.networks.base import Dense, Network, dense, init_dense, on_cpu
+from rl3jax.devices import on_cpu
+from rl3jax.networks.base import Dense, Network, dense, init_dense
 
 
 class MarkovParams(NamedTuple):

@@ -8,7 +8,7 @@ the keys and values of earlier ones, at a cost that grows with the steps so far.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rl3jax.checks import check_size
+from rl3jax.devices import has_flash_attention, on_cpu
 from rl3jax.networks.base import (
     Dense,
     LayerNorm,
@@ -24,7 +25,6 @@ from rl3jax.networks.base import (
     init_dense,
     init_layer_norm,
     layer_norm,
-    on_cpu,
 )
 
 SHORTEST_PREFIX = 256
@@ -308,10 +308,26 @@ def _mix_causally(
     values: Float[Array, "heads T head_dim"],
 ) -> Float[Array, "heads T head_dim"]:
     """For every step the mean of values up to it, weighted by how their keys match its query."""
+    if query.dtype == jnp.float32 and query.shape[-1] % 8 == 0 and has_flash_attention():
+        return _mix_causally_fused(query, keys, values, "cudnn")
     steps = jnp.arange(query.shape[1])
     visible = steps[None, None, :] <= steps[None, :, None]
     scores = jnp.where(visible, query @ keys.swapaxes(1, 2), -jnp.inf)
     return jax.nn.softmax(scores, axis=-1) @ values
+
+
+def _mix_causally_fused(
+    query: Float[Array, "heads T head_dim"],
+    keys: Float[Array, "heads T head_dim"],
+    values: Float[Array, "heads T head_dim"],
+    implementation: Literal["cudnn", "xla"],
+) -> Float[Array, "heads T head_dim"]:
+    """`_mix_causally` in bfloat16, with weights that are never in memory as a whole."""
+    in_time_order = (x.swapaxes(0, 1).astype(jnp.bfloat16) for x in (query, keys, values))
+    mixed = jax.nn.dot_product_attention(
+        *in_time_order, scale=1.0, is_causal=True, implementation=implementation
+    )
+    return mixed.swapaxes(0, 1).astype(query.dtype)
 
 
 # --- acting: a query against the cache ----------------------------------------------------------

@@ -1,15 +1,20 @@
 """Planning: value-iteration sweeps, and exact optimal plans for a whole meta-episode."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from rl3jax.devices import on_cpu
 from rl3jax.object_level.model import Backup, VarianceBackup
 
 X = TypeVar("X")
+
+LOOK_EVERY = 16
+"""Sweeps of an accelerator between two looks at whether there are enough."""
 
 
 def sweep(
@@ -71,7 +76,29 @@ def _iterate(
         return sweeps_done + 1, x_next, jnp.max(jnp.abs(q_of(x_next) - q_of(x)))
 
     start = (jnp.int32(0), x, jnp.full((), jnp.inf, q_of(x).dtype))
-    return jax.lax.while_loop(unfinished, one_more, start)[1]
+    return _repeat_while(unfinished, one_more, start, max_sweeps)[1]
+
+
+def _repeat_while(
+    condition: Callable[[X], Bool[Array, ""]], body: Callable[[X], X], carry: X, at_most: int
+) -> X:
+    """Repeats carry ← body(carry) while the condition holds, which it does `at_most` times.
+
+    An accelerator looks at the condition after several times, of which those too many have no
+    effect: for each look it waits for the host, as long as several sweeps take.
+    """
+    if on_cpu():
+        return jax.lax.while_loop(condition, body, carry)
+
+    def if_it_holds(_: Array, carry: X) -> X:
+        return jax.tree.map(partial(jnp.where, condition(carry)), body(carry), carry)
+
+    def several(carry: X) -> X:
+        return jax.lax.fori_loop(0, min(at_most, LOOK_EVERY), if_it_holds, carry)
+
+    if at_most <= LOOK_EVERY:
+        return several(carry)
+    return jax.lax.while_loop(condition, several, carry)
 
 
 def finite_horizon_plan(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax.networks import Transformer
+from rl3jax.networks import Transformer, transformer
 from rl3jax.networks.transformer import Cache, Window, prefix_lengths, window_start
 
 NUM_INPUTS = 3
@@ -206,3 +206,29 @@ def test_longer_training_sequences_than_the_horizon_are_refused(small):
 def test_a_carry_needs_a_horizon():
     with pytest.raises(ValueError, match="horizon must be a whole number of at least 1, not 0"):
         Transformer().initial_carry(0)
+
+
+# --- on GPUs --------------------------------------------------------------------------------------
+
+
+def test_fused_attention_is_the_same_but_for_bfloat16():
+    query, keys, values = jax.random.normal(jax.random.key(0), (3, 2, 33, 8)) / 2
+    plain = transformer._mix_causally(query, keys, values)
+    fused = transformer._mix_causally_fused(query, keys, values, "xla")
+    assert fused.dtype == plain.dtype
+    np.testing.assert_allclose(fused, plain, atol=0.02)
+
+
+def test_fused_attention_is_used_where_there_is_any(monkeypatch):
+    called = []
+
+    def fused(query, keys, values, implementation):
+        called.append(implementation)
+        return values
+
+    monkeypatch.setattr(transformer, "has_flash_attention", lambda: True)
+    monkeypatch.setattr(transformer, "_mix_causally_fused", fused)
+    transformer._mix_causally(*jnp.zeros((3, 2, 5, 8)))
+    assert called == ["cudnn"]
+    transformer._mix_causally(*jnp.zeros((3, 2, 5, 4)))  # heads too small for it
+    assert called == ["cudnn"]
