@@ -144,6 +144,9 @@ class Config:
     None: gridworld True, else False."""
     reward_scale: float | None = None
     """The previous reward is shown multiplied by this. None: 1; gridworld 0.05."""
+    shown: str | None = None
+    """What a policy of rl3 is shown: all; no-values or no-counts (all but these); or estimates
+    (values and counts alone, as the paper's RL³-Markov has it). None: all."""
     critic_scale: float | None = None
     """The critic learns rewards multiplied by this; advantages are normalised anyway. None: 1;
     gridworld 0.05."""
@@ -410,6 +413,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "squash_values": False,
     "reward_scale": 1.0,
     "critic_scale": 1.0,
+    "shown": "all",
     "draw_every": 0,
 }
 

@@ -21,6 +21,8 @@ Fields, in order, with their sizes (A actions, F state features):
 Under the option `squash`, x = estimate / `value_scale` is shown as sign(x) · ln(1 + |x|), and N
 as ln(1 + N).
 
+What is `shown` need not be all: fields named in `SHOWN` may be left out.
+
 `ObservationLayout.fields` gives the indices for one configuration: bandit with 5 arms under RL³ has
 `previous_action` 0–4, `previous_reward` 5, `first_step` 6, `time` 7, `episode_time` 8, no state,
 `advantages` 9–13, `value` 14 and `visits` 15–19.
@@ -36,6 +38,18 @@ from jaxtyping import Array, Float, Int
 from rl3jax.object_level import Estimates
 
 VISITS_SCALE = 10.0  # RL³'s published program shows counts in tens
+
+CONTEXT = ("previous_action", "previous_reward", "first_step", "time", "episode_time", "state")
+VALUES = (
+    "advantages", "value", "q_stderr", "v_stderr", "optimistic_advantages", "optimistic_value",
+)  # fmt: skip
+SHOWN: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "no-values": VALUES,
+    "no-counts": ("visits",),
+    "estimates": CONTEXT,
+}
+"""What may be shown, and which fields it leaves out."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,8 @@ class ObservationLayout:
             2023) and counts as ln(1 + N): small differences stay visible beside large values.
         standard_errors, optimism: whether estimates with these are shown; they need a learner that
             gives them.
+        shown: one of `SHOWN`: all, no-values, no-counts or estimates (values and counts alone, as
+            the paper's RL³-Markov has it).
     """
 
     num_actions: int
@@ -64,6 +80,7 @@ class ObservationLayout:
     squash: bool = False
     standard_errors: bool = False
     optimism: bool = False
+    shown: str = "all"
 
     @property
     def fields(self) -> dict[str, slice]:
@@ -78,6 +95,7 @@ class ObservationLayout:
         }
         if self.value_scale is not None:
             sizes |= self._sizes_of_estimates()
+        sizes = {name: size for name, size in sizes.items() if name not in SHOWN[self.shown]}
         ends = list(itertools.accumulate(sizes.values()))
         starts = [0, *ends[:-1]]
         return {name: slice(*span) for name, *span in zip(sizes, starts, ends, strict=True)}
@@ -115,36 +133,41 @@ class ObservationLayout:
             features: the current state's features.
             estimates: object-level estimates of the current state; unused under RL².
         """
-        parts = [
-            jax.nn.one_hot(previous_action, self.num_actions),
-            previous_reward[None] * self.reward_scale,
-            (t == 0)[None].astype(features.dtype),
-            t[None] / self.horizon,
-            episode_step[None] / (self.task_horizon or self.horizon),
-            features,
-        ]
+        parts = {
+            "previous_action": jax.nn.one_hot(previous_action, self.num_actions),
+            "previous_reward": previous_reward[None] * self.reward_scale,
+            "first_step": (t == 0)[None].astype(features.dtype),
+            "time": t[None] / self.horizon,
+            "episode_time": episode_step[None] / (self.task_horizon or self.horizon),
+            "state": features,
+        }
         if self.value_scale is not None:
-            parts += self._encode_estimates(estimates)
-        return jnp.concatenate(parts)
+            parts |= self._encode_estimates(estimates)
+        return jnp.concatenate([parts[name] for name in self.fields])
 
-    def _encode_estimates(self, estimates: Estimates) -> list[Float[Array, " _"]]:
-        parts = self._advantages_and_value(estimates.q)
+    def _encode_estimates(self, estimates: Estimates) -> dict[str, Float[Array, " _"]]:
+        value = jnp.max(estimates.q)
+        visits = estimates.visits.astype(estimates.q.dtype)
+        parts = {
+            "advantages": self._in_units(estimates.q - value),
+            "value": self._in_units(value)[None],
+            "visits": jnp.log1p(visits) if self.squash else visits / VISITS_SCALE,
+        }
         if self.standard_errors:
             assert estimates.q_stderr is not None
             assert estimates.v_stderr is not None
-            parts += [self._shown(estimates.q_stderr), self._shown(estimates.v_stderr)[None]]
-        visits = estimates.visits.astype(estimates.q.dtype)
-        parts.append(jnp.log1p(visits) if self.squash else visits / VISITS_SCALE)
+            parts["q_stderr"] = self._in_units(estimates.q_stderr)
+            parts["v_stderr"] = self._in_units(estimates.v_stderr)[None]
         if self.optimism:
             assert estimates.q_optimistic is not None
-            parts += self._advantages_and_value(estimates.q_optimistic)
+            optimistic_value = jnp.max(estimates.q_optimistic)
+            parts["optimistic_advantages"] = self._in_units(
+                estimates.q_optimistic - optimistic_value
+            )
+            parts["optimistic_value"] = self._in_units(optimistic_value)[None]
         return parts
 
-    def _advantages_and_value(self, q: Float[Array, " A"]) -> list[Float[Array, " _"]]:
-        value = jnp.max(q)
-        return [self._shown(q - value), self._shown(value)[None]]
-
-    def _shown(self, x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    def _in_units(self, x: Float[Array, "*any"]) -> Float[Array, "*any"]:
         """A value, or a difference of values, in the policy's units."""
         assert self.value_scale is not None
         x = x / self.value_scale

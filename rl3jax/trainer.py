@@ -27,7 +27,7 @@ from rl3jax.devices import Devices
 from rl3jax.envs import Environment, make_env
 from rl3jax.networks import Network, make_network
 from rl3jax.object_level import ObjectLearner
-from rl3jax.observation import ObservationLayout
+from rl3jax.observation import SHOWN, ObservationLayout
 from rl3jax.rollout import Trajectory, rollouts, sample_tasks
 
 
@@ -235,6 +235,7 @@ def make_trainer(
     config = config.resolve()
     check_choice("algo", config.algo, ALGORITHMS)
     check_choice("object_level", config.object_level, OBJECT_LEVEL)
+    check_choice("shown", config.shown, SHOWN)
     env = env or config_env(config)
     _check_estimates(config)
     with _as_config_errors():
@@ -243,7 +244,7 @@ def make_trainer(
             config.network, width=config.width, horizon=config.horizon
         )
 
-    shown = jax.eval_shape(lambda: learner.estimates(learner.init(), 0))
+    given = jax.eval_shape(lambda: learner.estimates(learner.init(), 0))
     layout = ObservationLayout(
         num_actions=env.num_actions,
         num_features=np.shape(env.state_features)[1],
@@ -252,8 +253,9 @@ def make_trainer(
         value_scale=config.value_scale if config.algo != "rl2" else None,
         reward_scale=config.reward_scale,
         squash=config.squash_values,
-        standard_errors=shown.q_stderr is not None,
-        optimism=shown.q_optimistic is not None,
+        standard_errors=given.q_stderr is not None,
+        optimism=given.q_optimistic is not None,
+        shown=config.shown,
     )
     settings = ppo.Settings(
         actor=dataclasses.replace(network, num_outputs=env.num_actions),
@@ -325,6 +327,8 @@ def _devices(config: Config) -> Devices:
 
 
 def _check_estimates(config: Config) -> None:
+    if config.shown != "all" and config.algo == "rl2":
+        raise ConfigError("shown is of value estimates and counts, which algo rl2 has not")
     for name, default in (("standard_errors", False), ("optimism", None)):
         if getattr(config, name) == default:
             continue

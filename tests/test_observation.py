@@ -1,10 +1,12 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rl3jax.object_level import Estimates
-from rl3jax.observation import ObservationLayout
+from rl3jax.observation import SHOWN, ObservationLayout
 
 ESTIMATES = Estimates(q=jnp.array([1.0, 4.0, 2.0]), visits=jnp.array([5, 0, 20]))
 
@@ -146,3 +148,21 @@ def test_options_change_nothing_of_what_rl2_sees():
     rl2 = layout(value_scale=None)
     with_options = layout(value_scale=None, squash=True, standard_errors=True, optimism=True)
     np.testing.assert_array_equal(encode(rl2), encode(with_options))
+
+
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize("shown", SHOWN)
+def test_what_is_not_shown_is_left_out_and_the_rest_as_it_is(shown, squash):
+    everything = layout(squash=squash, standard_errors=True, optimism=True)
+    part = dataclasses.replace(everything, shown=shown)
+    assert set(part.fields) == set(everything.fields) - set(SHOWN[shown])
+    whole, observation = encode(everything, estimates=FULL), encode(part, estimates=FULL)
+    assert observation.shape == (part.size,)
+    for name, span in part.fields.items():
+        np.testing.assert_array_equal(observation[span], whole[everything.fields[name]])
+
+
+def test_estimates_alone_are_values_and_counts():
+    assert list(layout(shown="estimates").fields) == ["advantages", "value", "visits"]
+    assert list(layout(shown="no-counts").fields)[-2:] == ["advantages", "value"]
+    assert list(layout(shown="no-values").fields)[-2:] == ["state", "visits"]

@@ -70,6 +70,7 @@ def test_what_object_level_rl_gives_is_what_the_policy_sees():
         ({"algo": "rl2"}, set()),
         ({"object_level": "q_learning"}, {"advantages", "value", "visits"}),
         ({"optimism": 5.0}, {"optimistic_advantages", "optimistic_value"}),
+        ({"shown": "no-counts"}, {"state", "advantages", "value"}),
         (
             {"env": "mdp", "variation": "iid", "standard_errors": True, "optimism": 5.0},
             {"q_stderr", "v_stderr", "optimistic_value"},
@@ -270,6 +271,8 @@ def test_own_parts_take_the_place_of_named_ones():
         (dict(env="mdp", algo="rl3-coarse"), "states of env 'mdp' have no coordinates"),
         (dict(env="mdp", slip=0.1), "no option 'slip'"),
         (dict(algo="rl2", optimism=1.0), "optimism is of value estimates, which algo rl2 has not"),
+        (dict(algo="rl2", shown="no-values"), "shown is of value estimates and counts"),
+        (dict(shown="values"), "unknown shown 'values'; did you mean 'no-values'"),
         (dict(object_level="q_learning", standard_errors=True), "needs object_level value_it"),
         (dict(env="mdp", sweeps_per_step=2, planning_discount=1.0), "discount below 1"),
     ],
