@@ -10,6 +10,7 @@ from rl3jax.config import Config, Hyperparams
 from rl3jax.drawing import render_episode
 from rl3jax.envs import Environment, TabularModel, Transition, make_env
 from rl3jax.evaluation import Evaluation, evaluate_agent
+from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
 from rl3jax.run_folder import provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import Trainer, TrainState, make_trainer
@@ -29,9 +30,12 @@ __all__ = [
     "evaluate_agent",
     "held_out_key",
     "load_agent",
+    "load_pretrained",
     "make_env",
     "make_trainer",
     "object_level",
+    "pretrained_card",
+    "pretrained_names",
     "provenance",
     "render_episode",
     "save_agent",

@@ -8,7 +8,7 @@ serves the cores of a CPU, the GPUs of a machine and those of several machines.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -63,14 +63,22 @@ class Devices:
             function, mesh=self.mesh, in_specs=same, out_specs=same, check_vma=False
         )
 
-    def split(self, function: Callable[..., Tree]) -> Callable[..., Tree]:
-        """`function` of pytrees of arrays `[n, ...]`, run by each device on its part of them."""
+    def split(self, function: Callable[..., Tree], num_shared: int = 0) -> Callable[..., Tree]:
+        """`function` of pytrees of arrays `[n, ...]`, run by each device on its part of them.
+
+        The first `num_shared` arguments are whole on every device.
+        """
         if self.count == 1:
             return function
-        part = PartitionSpec(AXIS)
-        return jax.shard_map(
-            function, mesh=self.mesh, in_specs=part, out_specs=part, check_vma=False
-        )
+        whole, part = PartitionSpec(), PartitionSpec(AXIS)
+
+        def split_function(*args: Any) -> Tree:
+            in_specs = (whole,) * num_shared + (part,) * (len(args) - num_shared)
+            return jax.shard_map(
+                function, mesh=self.mesh, in_specs=in_specs, out_specs=part, check_vma=False
+            )(*args)
+
+        return split_function
 
     def own(self, x: Array) -> Array:
         """This device's share of `x`, `[n / count, ...]` of `[n, ...]`."""

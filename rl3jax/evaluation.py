@@ -144,16 +144,17 @@ def _score(
 ) -> tuple[Array, Array, Array]:
     """Rewards and episode ends, each `[n_tasks, T]`, and whether a task's table overflowed."""
 
-    def one_task(task: Any, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    def one_task(agent: Agent | None, task: Any, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
         player = agent if make_agent is None else make_agent(task)
         assert player is not None
         trajectory = rollout(player.for_horizon(horizon), env, task, horizon, key)
         ends = trajectory.terminated | trajectory.truncated
         return trajectory.reward, ends, trajectory.overflowed.any()
 
-    def play(tasks: Any, keys: Any) -> tuple[Array, Array, Array]:
+    def play(agent: Agent | None, tasks: Any, keys: Any) -> tuple[Array, Array, Array]:
+        play_one = partial(one_task, agent)
         if batch_size is None:
-            return jax.vmap(one_task)(tasks, keys)
-        return jax.lax.map(lambda args: one_task(*args), (tasks, keys), batch_size=batch_size)
+            return jax.vmap(play_one)(tasks, keys)
+        return jax.lax.map(lambda args: play_one(*args), (tasks, keys), batch_size=batch_size)
 
-    return shared_by.split(play)(tasks, keys)
+    return shared_by.split(play, num_shared=1)(agent, tasks, keys)

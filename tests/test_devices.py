@@ -92,6 +92,29 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
     assert json.loads((Path(moved) / "config.json").read_text())["devices"] == 2
 
 
+SCORES = """
+import json
+import jax
+from rl3jax import baselines, evaluate_agent, make_env
+
+scores = {}
+for name in ("bandit", "mdp"):
+    env = make_env(name)
+    for agent in baselines.names(env, 10):
+        scores[f"{agent} on {name}"] = evaluate_agent(agent, env, 10, 4, jax.random.key(0)).mean
+print(json.dumps(scores))
+"""
+
+
+@pytest.mark.slow
+def test_every_baseline_scores_as_on_one_device():
+    one, two = (with_devices(count, "-c", SCORES) for count in (1, 2))
+    assert two.returncode == 0, two.stderr
+    scores = json.loads(two.stdout)
+    assert {"gittins on bandit", "beb on mdp", "optimal on mdp"} <= scores.keys()
+    assert scores == pytest.approx(json.loads(one.stdout))
+
+
 # --- how many ------------------------------------------------------------------------------------
 
 

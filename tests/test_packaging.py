@@ -36,7 +36,7 @@ HOUSE = (
     ("ppo",),
     ("trainer",),
     ("evaluation", "checkpoint", "memory"),
-    ("plots", "drawing"),
+    ("plots", "drawing", "pretrained"),
     ("run_folder",),
     ("commands", "loggers", "processes", "progress"),
     ("train", "evaluate", "render", "sweep"),
