@@ -199,13 +199,16 @@ class Work:
     def measure(self, row: Row, seed: int) -> None:
         """Writes the result of a row and a seed, whose agents are trained."""
         folders = {algo: self.run_folder(t, seed) for algo, t in row.trainings.items()}
-        agents = {algo: rl3jax.load_agent(path / "agent") for algo, path in folders.items()}
+        agents = {
+            algo: rl3jax.load_agent(training.agent_folder(path)) for algo, path in folders.items()
+        }
         measured = self.experiment.measure(row, seed, agents)
+        seeds = {algo: training.seeds_of(path) for algo, path in folders.items()}
         self._write(
             row,
             seed,
             scores=measured.scores,
-            extra=measured.extra,
+            extra=measured.extra | ({"seeds": seeds} if any(seeds.values()) else {}),
             trainings={
                 algo: training.record(t, seed, folders[algo]) for algo, t in row.trainings.items()
             },

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import tyro
 
-from experiments import bandits, gridworlds, mdps, task_identification, training_curves
+from experiments import (
+    bandits,
+    gridworlds,
+    levers,
+    mdps,
+    sample_efficiency,
+    task_identification,
+    training_curves,
+)
 from experiments.command import fail
 from experiments.gathered import gather
 from experiments.published import sources
@@ -17,7 +25,15 @@ from experiments.sections import HOW_TO_READ, render
 
 EXPERIMENTS = tuple(
     module.EXPERIMENT
-    for module in (bandits, mdps, gridworlds, training_curves, task_identification)
+    for module in (
+        bandits,
+        mdps,
+        gridworlds,
+        sample_efficiency,
+        levers,
+        training_curves,
+        task_identification,
+    )
 )
 
 

@@ -18,10 +18,12 @@ class Training:
     Attributes:
         name: of its run folder.
         config: fields of `rl3jax.Config`, so flags of `rl3jax.train`.
+        seeds: more than one are trained as one program, by `rl3jax.sweep`.
     """
 
     name: str
     config: Mapping[str, Any]
+    seeds: int = 1
 
 
 @dataclass(frozen=True)

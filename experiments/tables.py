@@ -202,7 +202,7 @@ def _cost_line(records: Sequence[TrainingRecord]) -> list[str]:
     first = records[0]
     return [
         f"`{first.command}`",
-        str(len(records)),
+        str(sum(record.seeds for record in records)),
         f"{first.env_steps / 1e6:.2f} M",
         duration(float(np.mean([record.seconds for record in records]))),
         hardware(first.provenance),

@@ -1,18 +1,25 @@
-"""Meta-trainings as runs of `rl3jax.train`: each in a folder of its own, resumed if interrupted."""
+"""Meta-trainings as runs of `rl3jax.train`: each in a folder of its own, resumed if interrupted.
+
+Several seeds of one training may be a run of `rl3jax.sweep` instead, which begins anew.
+"""
 
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from experiments.results import Curve, TrainingRecord
 from experiments.rows import Training
 
 LOG = "train.log"
+SWEEP = "sweep.json"
 LAST_POLICY = "--validate-every=0"
 """What is scored is the last policy, as in the paper; no best one is looked for."""
 
@@ -24,6 +31,8 @@ class TrainingError(RuntimeError):
 def command(training: Training, seed: int) -> list[str]:
     """The command line that trains it, but for the run folder."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in training.config.items()]
+    if training.seeds > 1:
+        return ["-m", "rl3jax.sweep", *flags, f"--seeds={training.seeds}", f"--seed={seed}"]
     return ["-m", "rl3jax.train", *flags, LAST_POLICY, f"--seed={seed}"]
 
 
@@ -37,8 +46,15 @@ def run_folder(runs: Path, training: Training, seed: int) -> Path:
     return runs / f"{training.name}-s{seed}"
 
 
+def agent_folder(folder: Path) -> Path:
+    """What `rl3jax.load_agent` reads: the last policy; of several seeds, that of the best."""
+    return folder / ("best_agent" if (folder / SWEEP).is_file() else "agent")
+
+
 def is_finished(folder: Path) -> bool:
     """Whether the run has made all its iterations and left its last checkpoint and agent."""
+    if (folder / SWEEP).is_file():
+        return _read_sweep(folder)["iterations"] == read_config(folder)["iterations"]
     if not (folder / "config.json").is_file() or not (folder / "agent").is_dir():
         return False
     iterations = read_config(folder)["iterations"]
@@ -60,6 +76,8 @@ def train(training: Training, seed: int, folder: Path) -> None:
     _check_same_settings(training, seed, folder)
     if is_finished(folder):
         return
+    if training.seeds > 1:
+        shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     arguments = [*command(training, seed), f"--out={folder}"]
     if any((folder / "checkpoints").glob("*/manifest.json")):
@@ -101,6 +119,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _read_sweep(folder: Path) -> dict[str, Any]:
+    """What a run of several seeds left."""
+    return _read(folder / SWEEP, json.loads)
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """A line an iteration; one that a kill cut short does not count."""
     if not (folder / "metrics.jsonl").is_file():
@@ -137,6 +160,8 @@ def record(training: Training, seed: int, folder: Path) -> TrainingRecord:
 
 
 def _record(training: Training, seed: int, folder: Path) -> TrainingRecord:
+    if (folder / SWEEP).is_file():
+        return _record_of_sweep(training, seed, folder)
     metrics = read_metrics(folder)
     last: Mapping[str, Any] = metrics[-1]
     return TrainingRecord(
@@ -152,3 +177,42 @@ def _record(training: Training, seed: int, folder: Path) -> TrainingRecord:
             )
         ),
     )
+
+
+def _record_of_sweep(training: Training, seed: int, folder: Path) -> TrainingRecord:
+    sweep = _read_sweep(folder)
+    returns = np.array([run["mean_return"] for run in sweep["runs"]])
+    stderr = returns.std(axis=0, ddof=1) / np.sqrt(len(returns))
+    return TrainingRecord(
+        command=command_line(training, seed),
+        env_steps=sweep["env_steps_per_iteration"] * sweep["iterations"],
+        iterations=sweep["iterations"],
+        seconds=sweep["seconds"],
+        provenance=sweep["provenance"],
+        curve=Curve.of(_env_steps(sweep), returns.mean(axis=0), stderr),
+        seeds=len(returns),
+    )
+
+
+def _env_steps(sweep: dict[str, Any]) -> list[int]:
+    """Of a seed, by the end of each iteration."""
+    return [sweep["env_steps_per_iteration"] * (i + 1) for i in range(sweep["iterations"])]
+
+
+def seeds_of(folder: Path) -> list[dict[str, Any]]:
+    """Of a run of several seeds: the score and the learning curve of each, ready for JSON.
+
+    A score is the mean return of the last greedy policy on the validation tasks.
+    """
+    if not (folder / SWEEP).is_file():
+        return []
+    sweep = _read_sweep(folder)
+    return [
+        {
+            "seed": run["seed"],
+            "score": run["validation_return"],
+            "env_steps": _env_steps(sweep),
+            "returns": [round(mean, 3) for mean in run["mean_return"]],
+        }
+        for run in sweep["runs"]
+    ]
