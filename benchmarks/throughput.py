@@ -13,6 +13,7 @@ and a warm-up are not in the times.
 
 Markov and GRU rows have the hyper-parameters of our own; transformer rows those of preset paper-v4
 without its KL stop, so that all iterations do equal work, and with fewer tasks on gridworlds.
+Accelerators get more tasks and longer meta-episodes, and gridworlds there our own planning.
 """
 
 import itertools
@@ -59,6 +60,13 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "network": "transformer", "width": 64, "preset": "paper-v4", "kl_limit": math.inf,
     },
 }  # fmt: skip
+ENVIRONMENTS_OF_ACCELERATORS: dict[str, dict[str, Any]] = {
+    "bandit": {"horizon": 100},
+    "mdp": {"horizon": 500},
+    "gridworld": {
+        "variation": "13x13", "horizon": 350, "sweeps_per_step": 4, "planning_discount": 0.97,
+    },
+}  # fmt: skip
 # Of an iteration and of a minibatch.
 TASKS = {
     ("bandit", "markov-64"): (4096, 128),
@@ -70,6 +78,17 @@ TASKS = {
     ("gridworld", "markov-64"): (256, 32),
     ("gridworld", "gru-128"): (64, 16),
     ("gridworld", "transformer-64"): (32, 16),
+}
+TASKS_OF_ACCELERATORS = {
+    ("bandit", "markov-64"): (65_536, 1024),
+    ("bandit", "gru-128"): (16_384, 2048),
+    ("bandit", "transformer-64"): (8192, 512),
+    ("mdp", "markov-64"): (8192, 512),
+    ("mdp", "gru-128"): (4096, 512),
+    ("mdp", "transformer-64"): (2048, 128),
+    ("gridworld", "markov-64"): (2048, 256),
+    ("gridworld", "gru-128"): (2048, 256),
+    ("gridworld", "transformer-64"): (2048, 128),
 }
 BASE = "rl2"
 PARTS = {
@@ -117,17 +136,20 @@ class Timed:
 
 def all_rows() -> dict[str, dict[str, Any]]:
     """Options by name."""
+    on_cpu = jax.default_backend() == "cpu"
+    environments = ENVIRONMENTS if on_cpu else ENVIRONMENTS_OF_ACCELERATORS
+    tasks = TASKS if on_cpu else TASKS_OF_ACCELERATORS
     rows = {}
-    for env, network in itertools.product(ENVIRONMENTS, NETWORKS):
-        n_tasks, minibatch_tasks = TASKS[env, network]
+    for env, network in itertools.product(environments, NETWORKS):
+        n_tasks, minibatch_tasks = tasks[env, network]
         for algo in (BASE, "rl3", "rl3-coarse") if env == "gridworld" else (BASE, "rl3"):
             rows[f"{env} {algo} {network}"] = {
                 "env": env,
                 "algo": algo,
                 "n_tasks": n_tasks,
                 "minibatch_tasks": minibatch_tasks,
-                **ENVIRONMENTS[env],
                 **NETWORKS[network],
+                **environments[env],
             }
     return rows
 
@@ -295,7 +317,8 @@ def draw(axes: Axes, env: str, rows: dict[str, Any]) -> None:
     labels = [f"{name.removeprefix(env)}, {row['n_tasks']:,} tasks" for name, row in rows.items()]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)  # the first on top
-    axes.set_title(f"{env}, H = {ENVIRONMENTS[env]['horizon']}", fontsize=11)
+    horizons = {row["horizon"] for row in rows.values()}
+    axes.set_title(f"{env}, H = {', '.join(map(str, horizons))}", fontsize=11)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

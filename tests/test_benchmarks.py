@@ -1,4 +1,4 @@
-"""The count of operations that the benchmarks' fractions rest on."""
+"""The count of operations that the benchmarks' fractions rest on, and their rows."""
 
 import os
 import subprocess
@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks import throughput
 from benchmarks.flops import matrix_flops
+from rl3jax import Config, make_trainer
 
 SCRIPT = """
 from benchmarks.measure import prepare
@@ -59,6 +61,15 @@ def test_of_a_conditional_the_dearest_branch_counts():
         return jax.lax.cond(take[0] > 0, lambda: x @ w @ w, lambda: x @ w)
 
     assert matrix_flops(compiled(either, (1,), (64, 64), (32, 64))) == 2 * 2 * 32 * 64 * 64
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_every_row_can_be_trained(backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    rows = throughput.all_rows()
+    assert len(rows) == 21
+    for options in rows.values():
+        make_trainer(Config(**options, devices=1))
 
 
 @pytest.mark.slow
