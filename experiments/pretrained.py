@@ -15,8 +15,9 @@ import tyro
 from rich.console import Console
 
 import rl3jax
-from experiments import training
+from experiments import tables, training
 from experiments.command import fail
+from experiments.published import published
 from experiments.results import Score, write_text
 from experiments.rows import Row, Training
 from experiments.scoring import score_agents
@@ -42,7 +43,48 @@ class Recipe:
     batch_size: int | None = None
 
 
-RECIPES: dict[str, Recipe] = {}
+BANDIT = {"env": "bandit", "width": 64, "squash_values": True, "minibatches": 64}
+MDP = {
+    "env": "mdp", "width": 128, "squash_values": False, "optimism": 2.0, "gae_lambda": 0.9,
+    "minibatches": 32,
+}  # fmt: skip
+OOD_MDPS = ("ood-dirichlet", "ood-uniform-reward")
+
+RECIPES: dict[str, Recipe] = {
+    "bandit-h100-rl3": Recipe(
+        {**BANDIT, "horizon": 100, "n_tasks": 16_384, "iterations": 400}, ("ood",)
+    ),
+    "bandit-h500-rl3": Recipe(
+        {**BANDIT, "horizon": 500, "discount": 0.997, "n_tasks": 4096, "iterations": 300}, ("ood",)
+    ),
+    "mdp-h100-rl3": Recipe(
+        {
+            "env": "mdp", "width": 256, "squash_values": True, "optimism": 15.0, "gae_lambda": 0.8,
+            "discount": 0.995, "horizon": 100, "n_tasks": 2048, "minibatches": 32,
+            "iterations": 200,
+        },
+        OOD_MDPS,
+    ),
+    "mdp-h500-rl2": Recipe(
+        {
+            "env": "mdp", "algo": "rl2", "network": "transformer", "learning_rate": 5e-4,
+            "gae_lambda": 0.8, "discount": 0.997, "horizon": 500, "n_tasks": 1024,
+            "minibatches": 16, "iterations": 200,
+        },
+        OOD_MDPS, batch_size=250,
+    ),
+    "mdp-h500-rl3": Recipe(
+        {**MDP, "horizon": 500, "discount": 0.997, "n_tasks": 2048, "iterations": 100}, OOD_MDPS
+    ),
+    "mdp-h1024-rl3": Recipe(
+        {**MDP, "horizon": 1024, "discount": 0.998, "n_tasks": 1024, "iterations": 120}, OOD_MDPS,
+        batch_size=250,
+    ),
+    "mdp-h2048-rl3": Recipe(
+        {**MDP, "horizon": 2048, "discount": 0.998, "n_tasks": 512, "iterations": 120}, OOD_MDPS,
+        batch_size=250,
+    ),
+}  # fmt: skip
 
 
 @dataclass
@@ -62,7 +104,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = tyro.cli(Args, prog="python -m experiments.pretrained", args=argv)
     try:
         for name in args.agents or RECIPES:
-            rl3jax.checks.check_choice("agent", name, RECIPES)
             make(name, RECIPES[name], args)
     except (TrainingError, ValueError) as error:
         fail(str(error))
@@ -107,6 +148,48 @@ def score(
     )
     console.print(f"  {variation}, H = {horizon}: greedy {greedy}, sampled {sampled}")
     return pretrained.CardScore(variation, horizon, row.n_tasks, greedy, sampled, optimal)
+
+
+def section() -> str:
+    """Markdown of all cards: what each agent scores, and how it was trained."""
+    header = ["agent", "tasks", "greedy", "sampled", "optimum", "of the optimum", "paper"]
+    cards = [rl3jax.pretrained_card(name) for name in rl3jax.pretrained_names()]
+    scores = [_score_line(card, score) for card in cards for score in card.scores]
+    costs = [_cost_line(card) for card in cards]
+    return "\n\n".join(
+        [
+            "## Trained agents",
+            "They come with the package: `rl3jax.load_pretrained(name)`. One seed each; the last "
+            "policy, on 1 000 held-out tasks that no choice was made on; the fraction of the "
+            "optimum is of the better of both manners.",
+            tables.table(header, scores),
+            tables.table(["agent", "training", "env steps", "wall-clock", "hardware"], costs),
+            "Made by `python -m experiments.pretrained`.",
+        ]
+    )
+
+
+def _score_line(card: pretrained.Card, score: pretrained.CardScore) -> list[str]:
+    algo = card.config["algo"]
+    row = f"{card.config['env']}-{score.variation}-h{score.horizon}"
+    best = max(score.greedy[0], score.sampled[0])
+    return [
+        card.name,
+        f"{score.variation}, H = {score.horizon}",
+        *(tables.over_tasks(*pair) for pair in (score.greedy, score.sampled, score.optimal)),
+        tables.number(best / score.optimal[0]),
+        tables.published_cell(published(row, algo)),
+    ]
+
+
+def _cost_line(card: pretrained.Card) -> list[str]:
+    return [
+        card.name,
+        f"`{card.command}`",
+        f"{card.env_steps / 1e6:.0f} M",
+        tables.duration(card.seconds),
+        tables.hardware(card.provenance),
+    ]
 
 
 def _rounded(score: Score) -> tuple[float, float]:

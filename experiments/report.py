@@ -12,6 +12,7 @@ from experiments import (
     gridworlds,
     levers,
     mdps,
+    pretrained,
     sample_efficiency,
     task_identification,
     training_curves,
@@ -69,6 +70,7 @@ def _run(args: Args) -> None:
         found = gather(args.results, experiment.name, PRESETS[::-1])
         parts.append(render(experiment, found, args.results / "figures", args.out))
         problems |= dict.fromkeys(found.problems)  # those of baselines are found each time
+    parts.insert(4, pretrained.section())
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     args.out.parent.mkdir(parents=True, exist_ok=True)

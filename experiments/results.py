@@ -96,8 +96,8 @@ class TrainingRecord:
         env_steps, iterations: done.
         seconds: wall-clock of its iterations.
         provenance: of the process that trained.
-        curve: mean return of the sampling policy, by env steps; over seeds, if there are several.
-        seeds: trained together; env steps are of one, seconds of all.
+        curve: mean return of the sampling policy, by env steps; over seeds, if several were trained
+            together. Env steps are of one of these, seconds of all.
     """
 
     command: str
@@ -106,7 +106,6 @@ class TrainingRecord:
     seconds: float
     provenance: dict[str, Any]
     curve: Curve
-    seeds: int = 1
 
 
 @dataclass(frozen=True)

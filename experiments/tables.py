@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.gathered import OPTIMAL, Gathered
 from experiments.published import Published, published
-from experiments.results import Result, Score, TrainingRecord
+from experiments.results import Result, Score
 from experiments.rows import Row
 from experiments.scoring import algorithm_title
 from rl3jax import statistics
@@ -191,18 +191,20 @@ def costs(rows: Sequence[Row], found: Gathered) -> str:
     for row in rows:
         results = found.trained.get(row.name, [])
         for algo in row.trainings:
-            records = [result.trainings[algo] for result in results if algo in result.trainings]
-            if records:
-                lines.setdefault(records[0].command, _cost_line(records))
+            trained = [result for result in results if algo in result.trainings]
+            if trained:
+                lines.setdefault(trained[0].trainings[algo].command, _cost_line(trained, algo))
     header = ["training (seed 0)", "seeds", "env steps", "wall-clock", "hardware", "commit"]
     return table(header, lines.values()) if lines else ""
 
 
-def _cost_line(records: Sequence[TrainingRecord]) -> list[str]:
+def _cost_line(trained: Sequence[Result], algo: str) -> list[str]:
+    records = [result.trainings[algo] for result in trained]
+    seeds_together = [result.extra.get("seeds", {}).get(algo, []) for result in trained]
     first = records[0]
     return [
         f"`{first.command}`",
-        str(sum(record.seeds for record in records)),
+        str(sum(max(1, len(seeds)) for seeds in seeds_together)),
         f"{first.env_steps / 1e6:.2f} M",
         duration(float(np.mean([record.seconds for record in records]))),
         hardware(first.provenance),

@@ -190,7 +190,6 @@ def _record_of_sweep(training: Training, seed: int, folder: Path) -> TrainingRec
         seconds=sweep["seconds"],
         provenance=sweep["provenance"],
         curve=Curve.of(_env_steps(sweep), returns.mean(axis=0), stderr),
-        seeds=len(returns),
     )
 
 

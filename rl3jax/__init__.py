@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from rl3jax import baselines, object_level, statistics
+from rl3jax import baselines, object_level, pretrained, statistics
 from rl3jax.agent import Agent
 from rl3jax.checkpoint import load_agent, save_agent
 from rl3jax.checks import ConfigError
@@ -34,6 +34,7 @@ __all__ = [
     "make_env",
     "make_trainer",
     "object_level",
+    "pretrained",
     "pretrained_card",
     "pretrained_names",
     "provenance",

@@ -52,8 +52,8 @@ class Config:
     network: str | None = None
     """markov, gru or transformer. None: markov; paper presets: transformer."""
     width: int | None = None
-    """Units: layer width (markov), GRU units, or the transformer's d. None: 64 (gridworld 128),
-    256, 64."""
+    """Units: layer width (markov), GRU units, or the transformer's d. None: 128, 256, 64; paper:
+    markov 64."""
     object_level: str = "value_iteration"
     """Object-level RL of rl3: value_iteration or q_learning."""
     preset: str | None = None
@@ -65,7 +65,7 @@ class Config:
     horizon: int | None = None
     """Interaction budget of a meta-episode, in env steps. None: 100."""
     iterations: int | None = None
-    """Meta-iterations: rollout + PPO. None: bandit 100, else 300."""
+    """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 800, else 300."""
     minibatches: int | None = None
     """Minibatches per epoch; divides n_tasks. None: the divisor nearest to
     bandit 64, else 16."""
@@ -86,9 +86,10 @@ class Config:
     """Entropy coefficient at the last iteration, approached linearly. None: 0; paper-v4:
     same as entropy."""
     discount: float | None = None
-    """Discount of the meta-episode, per env step. None: 0.99."""
+    """Discount of the meta-episode, per env step. None: 0.99; mdp, beyond 150 steps,
+    1 - 1.5 / horizon; paper 0.99."""
     gae_lambda: float | None = None
-    """Lambda of generalised advantage estimation. None: bandit 0.8,
+    """Lambda of generalised advantage estimation. None: bandit and mdp 0.8,
     else 0.95; paper 0.3."""
     clip: float | None = None
     """PPO's clip of the probability ratio. None: 0.2."""
@@ -141,7 +142,7 @@ class Config:
     gridworld 0.3; paper 10."""
     squash_values: bool | None = None
     """Show an estimate x (so divided) as sign(x) ln(1 + |x|), and counts as ln(1 + N).
-    None: gridworld True, else False."""
+    None: True in bandit, mdp and gridworld, else False; paper False."""
     reward_scale: float | None = None
     """The previous reward is shown multiplied by this. None: 1; gridworld 0.05."""
     shown: str | None = None
@@ -254,6 +255,8 @@ class Config:
         if self.standard_errors:  # which are planned from zero
             domain["sweeps_per_step"] = 0
         horizon = self.horizon or _default_horizon(self)
+        if self.env == "mdp":  # longer budgets are worth a longer sight
+            domain["discount"] = max(0.99, 1 - 1.5 / horizon)
         filled = dataclasses.replace(self, horizon=horizon)
         for values in (_preset_values(filled), domain, COMMON_DEFAULTS):
             filled = filled._fill(values)
@@ -272,7 +275,7 @@ class Config:
     def _fill_derived(self) -> "Config":
         """Fields whose default follows from other fields."""
         iterations = self.iterations or 1
-        is_wide = self.env == "gridworld" and self.network == "markov"
+        is_wide = self.network == "markov" and self.preset is None
         return self._fill(
             {
                 "width": 128 if is_wide else None,
@@ -420,12 +423,16 @@ COMMON_DEFAULTS: dict[str, Any] = {
 DOMAIN_DEFAULTS: dict[str, dict[str, Any]] = {
     "bandit": {
         "n_tasks": 4096,
-        "iterations": 100,
+        "iterations": 60,
         "minibatches": 64,
         "gae_lambda": 0.8,
         "value_scale": 1.0,
+        "squash_values": True,
     },
-    "mdp": {},
+    "mdp": {
+        "gae_lambda": 0.8,
+        "squash_values": True,
+    },
     "gridworld": {
         "n_tasks": 128,
         "iterations": 800,

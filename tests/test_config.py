@@ -117,11 +117,20 @@ def test_standard_errors_plan_to_the_tolerance_unless_told_otherwise():
     assert Config(**grid, sweeps_per_step=3).resolve().sweeps_per_step == 3
 
 
-def test_gridworlds_have_wider_markov_networks_and_no_others():
-    assert Config(env="gridworld").resolve().width == 128
-    assert Config(env="gridworld", network="gru").resolve().width is None
-    assert Config(env="gridworld", width=32).resolve().width == 32
-    assert Config(env="mdp").resolve().width is None
+def test_markov_networks_are_wider_than_the_papers():
+    for env in ("bandit", "mdp", "gridworld"):
+        assert Config(env=env).resolve().width == 128
+        assert Config(env=env, network="gru").resolve().width is None
+        assert Config(env=env, width=32).resolve().width == 32
+        assert Config(env=env, preset="paper-v4", network="markov").resolve().width is None
+
+
+def test_longer_budgets_of_mdps_are_discounted_less():
+    assert Config(env="mdp", horizon=100).resolve().discount == 0.99
+    assert Config(env="mdp", horizon=500).resolve().discount == pytest.approx(0.997)
+    assert Config(env="mdp", horizon=500, discount=0.9).resolve().discount == 0.9
+    assert Config(env="mdp", horizon=500, preset="paper-v4").resolve().discount == 0.99
+    assert Config(env="bandit", horizon=500).resolve().discount == 0.99
 
 
 def test_rlc_trains_rl2_longer_than_rl3():

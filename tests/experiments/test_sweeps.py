@@ -84,7 +84,6 @@ def test_a_record_is_over_seeds(swept):
     record = training.record(SWEPT, 0, swept)
     assert record.command.endswith("rl3jax.sweep --env=bandit --iterations=3 --seeds=2 --seed=0")
     assert (record.env_steps, record.iterations, record.seconds) == (300, 3, 12.5)
-    assert record.seeds == 2
     assert record.curve.x == [100, 200, 300]
     assert record.curve.mean == [2, 4, 6]
     assert record.curve.stderr == pytest.approx([1, 2, 3])  # of 1 and 3: √2 / √2

@@ -1,0 +1,65 @@
+"""Agents that come with the package load, are small, and are what their cards say."""
+
+import math
+
+import pytest
+
+import rl3jax
+from rl3jax import pretrained
+from rl3jax.commands import parse
+from rl3jax.train import TrainArgs
+
+NAMES = rl3jax.pretrained_names()
+
+
+def test_there_are_some_of_every_row():
+    assert {"bandit-h100-rl3", "bandit-h500-rl3", "mdp-h100-rl3", "mdp-h500-rl3"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_agent_is_small_and_fits_its_environment(name):
+    files = list((pretrained.FOLDER / name).iterdir())
+    assert sum(file.stat().st_size for file in files) < 2e6
+    agent, card = rl3jax.load_pretrained(name), rl3jax.pretrained_card(name)
+    assert agent.greedy
+    assert card.name == name
+    config = rl3jax.Config.from_dict(card.config)
+    trainer = rl3jax.make_trainer(config)
+    assert agent.layout == trainer.layout
+    assert agent.learner == trainer.learner
+    assert agent.network == trainer.settings.actor
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_is_complete(name):
+    card = rl3jax.pretrained_card(name)
+    python, dash_m, module, *flags = card.command.split()
+    assert (python, dash_m, module) == ("python", "-m", "rl3jax.train")
+    trained = parse(TrainArgs, flags, "train").config.resolve()
+    config = rl3jax.Config.from_dict(card.config)
+    assert trained.n_tasks * trained.horizon * trained.iterations == card.env_steps
+    assert (trained.seed, trained.algo, trained.optimism) == (
+        config.seed, config.algo, config.optimism,
+    )  # fmt: skip
+    assert card.provenance.keys() >= {"device", "platform", "packages"}
+    assert len({score.variation for score in card.scores}) == len(card.scores) >= 2
+    for score in card.scores:
+        for mean, stderr in (score.greedy, score.sampled, score.optimal):
+            assert math.isfinite(mean)
+            assert stderr > 0
+        assert max(score.greedy[0], score.sampled[0]) < score.optimal[0]
+
+
+@pytest.mark.parametrize("name", ["bandit-h100-rl3", "mdp-h100-rl3"])
+def test_an_agent_scores_what_its_card_says(name):
+    card = rl3jax.pretrained_card(name)
+    own = card.scores[0]
+    env = rl3jax.make_env(card.config["env"], variation=own.variation)
+    agent = rl3jax.load_pretrained(name)
+    result = rl3jax.evaluate_agent(agent, env, own.horizon, 200, rl3jax.held_out_key())
+    assert abs(result.mean - own.greedy[0]) < 4 * result.stderr
+
+
+def test_an_unknown_name_is_one_line():
+    with pytest.raises(rl3jax.ConfigError, match="did you mean 'bandit-h100-rl3'"):
+        rl3jax.load_pretrained("bandit-h100-rl2")
