@@ -36,6 +36,7 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+NOT_SHOWN = {"mean_rewards": False}
 V4 = {"planning_discount": 1.0, "smoothing": 0.0, "known_states": "visited"}
 
 
@@ -55,17 +56,20 @@ class Variant:
 
 
 VARIANTS: dict[str, Variant] = {
-    "common": Variant("our defaults: value iteration as released, all shown"),
+    "common": Variant("our defaults: value iteration as released, mean rewards shown"),
     "planning-v4": Variant("value iteration as in version 4", V4),
-    "q-learning": Variant("Q-learning", {"object_level": "q_learning"}),
-    "no-values": Variant("values not shown", {"shown": "no-values"}),
+    "q-learning": Variant(
+        "Q-learning, no mean rewards", {"object_level": "q_learning", **NOT_SHOWN}
+    ),
+    "no-values": Variant("values not shown, mean rewards neither", {"shown": "no-values"}),
     "no-counts": Variant("counts not shown", {"shown": "no-counts"}),
-    "estimates": Variant("values and counts alone shown", {"shown": "estimates"}),
-    "none": Variant("neither shown (RL²)", {"algo": "rl2"}),
+    "estimates": Variant("values, counts, mean rewards alone shown", {"shown": "estimates"}),
+    "none": Variant("nothing of these shown (RL²)", {"algo": "rl2", **NOT_SHOWN}),
     "not-squashed": Variant("values and counts shown as published", {"squash_values": False}),
     "standard-errors": Variant("standard errors shown as well", {"standard_errors": True}),
     "optimism-2": Variant("optimistic values shown as well (2)", {"optimism": 2.0}),
     "optimism-15": Variant("optimistic values shown as well (15)", {"optimism": 15.0}),
+    "no-mean-rewards": Variant("mean rewards not shown", {"mean_rewards": False}),
     "lambda-0.3": Variant("λ = 0.3, the paper's", {"gae_lambda": 0.3}),
     "lambda-0.6": Variant("λ = 0.6", {"gae_lambda": 0.6}),
     "lambda-0.95": Variant("λ = 0.95", {"gae_lambda": 0.95}),
@@ -76,8 +80,11 @@ VARIANTS: dict[str, Variant] = {
     "rate-constant": Variant("learning rate constant at 0.002", {"final_learning_rate": 2e-3}),
     "gru": Variant("our defaults, with a memory (GRU)", network="gru"),
     "gru-planning-v4": Variant("value iteration as in version 4 (GRU)", V4, "gru"),
-    "gru-q-learning": Variant("Q-learning (GRU)", {"object_level": "q_learning"}, "gru"),
-    "gru-none": Variant("none: RL² (GRU)", {"algo": "rl2"}, "gru"),
+    "gru-no-mean-rewards": Variant("mean rewards not shown (GRU)", NOT_SHOWN, "gru"),
+    "gru-q-learning": Variant(
+        "Q-learning, no mean rewards (GRU)", {"object_level": "q_learning", **NOT_SHOWN}, "gru"
+    ),
+    "gru-none": Variant("none: RL² (GRU)", {"algo": "rl2", **NOT_SHOWN}, "gru"),
 }
 COMMON = {"env": "mdp", "algo": "rl3", "horizon": HORIZON}
 BASES = {"markov": "common", "gru": "gru"}

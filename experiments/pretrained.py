@@ -44,10 +44,7 @@ class Recipe:
 
 
 BANDIT = {"env": "bandit", "width": 64, "squash_values": True, "minibatches": 64}
-MDP = {
-    "env": "mdp", "width": 128, "squash_values": False, "optimism": 2.0, "gae_lambda": 0.9,
-    "minibatches": 32,
-}  # fmt: skip
+MDP = {"env": "mdp", "optimism": 15.0, "minibatches": 32}
 OOD_MDPS = ("ood-dirichlet", "ood-uniform-reward")
 
 RECIPES: dict[str, Recipe] = {
@@ -57,14 +54,7 @@ RECIPES: dict[str, Recipe] = {
     "bandit-h500-rl3": Recipe(
         {**BANDIT, "horizon": 500, "discount": 0.997, "n_tasks": 4096, "iterations": 300}, ("ood",)
     ),
-    "mdp-h100-rl3": Recipe(
-        {
-            "env": "mdp", "width": 256, "squash_values": True, "optimism": 15.0, "gae_lambda": 0.8,
-            "discount": 0.995, "horizon": 100, "n_tasks": 2048, "minibatches": 32,
-            "iterations": 200,
-        },
-        OOD_MDPS,
-    ),
+    "mdp-h100-rl3": Recipe({**MDP, "horizon": 100, "n_tasks": 2048, "iterations": 150}, OOD_MDPS),
     "mdp-h500-rl2": Recipe(
         {
             "env": "mdp", "algo": "rl2", "network": "transformer", "learning_rate": 5e-4,
@@ -73,15 +63,13 @@ RECIPES: dict[str, Recipe] = {
         },
         OOD_MDPS, batch_size=250,
     ),
-    "mdp-h500-rl3": Recipe(
-        {**MDP, "horizon": 500, "discount": 0.997, "n_tasks": 2048, "iterations": 100}, OOD_MDPS
-    ),
+    "mdp-h500-rl3": Recipe({**MDP, "horizon": 500, "n_tasks": 1024, "iterations": 100}, OOD_MDPS),
     "mdp-h1024-rl3": Recipe(
-        {**MDP, "horizon": 1024, "discount": 0.998, "n_tasks": 1024, "iterations": 120}, OOD_MDPS,
+        {**MDP, "horizon": 1024, "discount": 0.998, "n_tasks": 512, "iterations": 100}, OOD_MDPS,
         batch_size=250,
     ),
     "mdp-h2048-rl3": Recipe(
-        {**MDP, "horizon": 2048, "discount": 0.998, "n_tasks": 512, "iterations": 120}, OOD_MDPS,
+        {**MDP, "horizon": 2048, "discount": 0.998, "n_tasks": 256, "iterations": 100}, OOD_MDPS,
         batch_size=250,
     ),
 }  # fmt: skip

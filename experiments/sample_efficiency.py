@@ -23,7 +23,7 @@ ALGORITHMS = ("rl2", "rl3")
 BUDGETS = (128, 512)
 SEEDS_EACH = 4
 
-AS_PUBLISHED = {"squash_values": False, "discount": 0.99}
+AS_PUBLISHED = {"squash_values": False, "mean_rewards": False, "discount": 0.99}
 # What a seed trains on: env steps of an iteration, and how many there are.
 SIZES: dict[str, dict[str, Any]] = {
     "quick": {"network": "gru", "width": 16, "steps": 4_096, "iterations": 4, "minibatches": 4},

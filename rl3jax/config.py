@@ -127,6 +127,9 @@ class Config:
     optimism: float | None = None
     """Also plan and show optimistic values, in which a state and action never tried are worth
     this, in reward units. None: off."""
+    mean_rewards: bool | None = None
+    """Also show the mean rewards of the actions in the current state. None: True for rl3 with
+    value_iteration in mdp, else False; paper False."""
     cluster_size: int = 2
     """States in a cluster of rl3-coarse at most."""
     cluster_radius: float = 1.2
@@ -255,12 +258,17 @@ class Config:
         if self.standard_errors:  # which are planned from zero
             domain["sweeps_per_step"] = 0
         horizon = self.horizon or _default_horizon(self)
-        if self.env == "mdp":  # longer budgets are worth a longer sight
-            domain["discount"] = max(0.99, 1 - 1.5 / horizon)
+        if self.env == "mdp":
+            domain |= self._mdp_defaults(horizon)
         filled = dataclasses.replace(self, horizon=horizon)
         for values in (_preset_values(filled), domain, COMMON_DEFAULTS):
             filled = filled._fill(values)
         return filled._fill_derived()
+
+    def _mdp_defaults(self, horizon: int) -> dict[str, Any]:
+        """A longer sight for longer budgets, and what tells of an episode's last steps."""
+        plans = self.algo == "rl3" and self.object_level == "value_iteration"
+        return {"discount": max(0.99, 1 - 1.5 / horizon), "mean_rewards": plans}
 
     def _fill(self, values: dict[str, Any]) -> "Config":
         """`values` for the fields that are still `None`."""
@@ -411,6 +419,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
     "warm_start": False,
     "sweeps_per_step": 0,
     "standard_errors": False,
+    "mean_rewards": False,
     "initial_value": 0.0,
     "value_scale": 10.0,
     "squash_values": False,
@@ -487,6 +496,7 @@ _PAPER_COMMON: dict[str, Any] = {
     "critic_scale": 1.0,
     "sweeps_per_step": 0,
     "squash_values": False,
+    "mean_rewards": False,
     "adam_epsilon": 1e-7,
     "weight_decay": 1e-2,
     "epochs": 8,

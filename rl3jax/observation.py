@@ -17,6 +17,7 @@ Fields, in order, with their sizes (A actions, F state features):
 | `visits` (RL³)       | A    | N(s, ·) / 10                                                   |
 | `optimistic_advantages` (option) | A | as `advantages`, of optimistic values Q⁺           |
 | `optimistic_value` (option)      | 1 | as `value`                                         |
+| `mean_rewards` (option) | A    | of the actions in this state, times `reward_scale`             |
 
 Under the option `squash`, x = estimate / `value_scale` is shown as sign(x) · ln(1 + |x|), and N
 as ln(1 + N).
@@ -42,6 +43,7 @@ VISITS_SCALE = 10.0  # RL³'s published program shows counts in tens
 CONTEXT = ("previous_action", "previous_reward", "first_step", "time", "episode_time", "state")
 VALUES = (
     "advantages", "value", "q_stderr", "v_stderr", "optimistic_advantages", "optimistic_value",
+    "mean_rewards",
 )  # fmt: skip
 SHOWN: dict[str, tuple[str, ...]] = {
     "all": (),
@@ -65,8 +67,8 @@ class ObservationLayout:
         reward_scale: the previous reward is multiplied by it.
         squash: show x = estimate / `value_scale` as sign(x) · ln(1 + |x|) (symlog, Hafner et al.
             2023) and counts as ln(1 + N): small differences stay visible beside large values.
-        standard_errors, optimism: whether estimates with these are shown; they need a learner that
-            gives them.
+        standard_errors, optimism, mean_rewards: whether estimates with these are shown; they need a
+            learner that gives them.
         shown: one of `SHOWN`: all, no-values, no-counts or estimates (values and counts alone, as
             the paper's RL³-Markov has it).
     """
@@ -80,6 +82,7 @@ class ObservationLayout:
     squash: bool = False
     standard_errors: bool = False
     optimism: bool = False
+    mean_rewards: bool = False
     shown: str = "all"
 
     @property
@@ -107,6 +110,8 @@ class ObservationLayout:
         sizes |= {"visits": self.num_actions}
         if self.optimism:
             sizes |= {"optimistic_advantages": self.num_actions, "optimistic_value": 1}
+        if self.mean_rewards:
+            sizes |= {"mean_rewards": self.num_actions}
         return sizes
 
     @property
@@ -165,6 +170,9 @@ class ObservationLayout:
                 estimates.q_optimistic - optimistic_value
             )
             parts["optimistic_value"] = self._in_units(optimistic_value)[None]
+        if self.mean_rewards:
+            assert estimates.mean_reward is not None
+            parts["mean_rewards"] = estimates.mean_reward * self.reward_scale
         return parts
 
     def _in_units(self, x: Float[Array, "*any"]) -> Float[Array, "*any"]:

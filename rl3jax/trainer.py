@@ -255,6 +255,7 @@ def make_trainer(
         squash=config.squash_values,
         standard_errors=given.q_stderr is not None,
         optimism=given.q_optimistic is not None,
+        mean_rewards=given.mean_reward is not None,
         shown=config.shown,
     )
     settings = ppo.Settings(
@@ -329,7 +330,7 @@ def _devices(config: Config) -> Devices:
 def _check_estimates(config: Config) -> None:
     if config.shown != "all" and config.algo == "rl2":
         raise ConfigError("shown is of value estimates and counts, which algo rl2 has not")
-    for name, default in (("standard_errors", False), ("optimism", None)):
+    for name, default in (("standard_errors", False), ("optimism", None), ("mean_rewards", False)):
         if getattr(config, name) == default:
             continue
         if config.algo == "rl2":
@@ -376,6 +377,7 @@ def _make_estimator(config: Config, env: Environment, successors: int | None) ->
             slots=config.successor_slots or successors,
             standard_errors=config.standard_errors,
             optimism=config.optimism,
+            mean_rewards=config.mean_rewards,
         )
     return object_level.q_learning(
         *size,

@@ -106,6 +106,7 @@ FULL = Estimates(
     q_stderr=jnp.array([0.5, 1.0, 3.0]),
     v_stderr=jnp.asarray(1.0),
     q_optimistic=jnp.array([9.0, 8.0, 10.0]),
+    mean_reward=jnp.array([0.5, 0.0, -2.0]),
 )
 
 
@@ -153,7 +154,7 @@ def test_options_change_nothing_of_what_rl2_sees():
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("shown", SHOWN)
 def test_what_is_not_shown_is_left_out_and_the_rest_as_it_is(shown, squash):
-    everything = layout(squash=squash, standard_errors=True, optimism=True)
+    everything = layout(squash=squash, standard_errors=True, optimism=True, mean_rewards=True)
     part = dataclasses.replace(everything, shown=shown)
     assert set(part.fields) == set(everything.fields) - set(SHOWN[shown])
     whole, observation = encode(everything, estimates=FULL), encode(part, estimates=FULL)
@@ -166,3 +167,10 @@ def test_estimates_alone_are_values_and_counts():
     assert list(layout(shown="estimates").fields) == ["advantages", "value", "visits"]
     assert list(layout(shown="no-counts").fields)[-2:] == ["advantages", "value"]
     assert list(layout(shown="no-values").fields)[-2:] == ["state", "visits"]
+
+
+def test_mean_rewards_are_shown_like_the_previous_reward():
+    shown = layout(mean_rewards=True, reward_scale=0.1, squash=True)
+    observation = encode(shown, reward=1.5, estimates=FULL)
+    np.testing.assert_allclose(observation[shown.fields["previous_reward"]], [0.15])
+    np.testing.assert_allclose(observation[shown.fields["mean_rewards"]], [0.05, 0.0, -0.2])

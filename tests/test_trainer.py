@@ -70,6 +70,7 @@ def test_what_object_level_rl_gives_is_what_the_policy_sees():
         ({"algo": "rl2"}, set()),
         ({"object_level": "q_learning"}, {"advantages", "value", "visits"}),
         ({"optimism": 5.0}, {"optimistic_advantages", "optimistic_value"}),
+        ({"mean_rewards": True}, {"mean_rewards"}),
         ({"shown": "no-counts"}, {"state", "advantages", "value"}),
         (
             {"env": "mdp", "variation": "iid", "standard_errors": True, "optimism": 5.0},

@@ -25,6 +25,7 @@ class Estimates:
         q_stderr: `[A]`, standard errors of `q`; `None` from a learner that keeps none.
         v_stderr: `[]`, that of max_a q(a); `None` likewise.
         q_optimistic: `[A]`, values in which what was not tried is worth much; `None` likewise.
+        mean_reward: `[A]`, of each action's rewards in this state, 0 before any; `None` likewise.
     """
 
     q: jax.Array
@@ -32,6 +33,7 @@ class Estimates:
     q_stderr: jax.Array | None = None
     v_stderr: jax.Array | None = None
     q_optimistic: jax.Array | None = None
+    mean_reward: jax.Array | None = None
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,11 @@ def visits(model: EstimatedModel, s: Int[ArrayLike, ""]) -> Int[Array, " A"]:
     return model.visits[:, s].astype(jnp.int32)
 
 
+def mean_reward_of(model: EstimatedModel, s: Int[ArrayLike, ""]) -> Float[Array, " A"]:
+    """Mean of the rewards of each action in state `s`; 0 of one that was not taken there."""
+    return model.rewards[:, s] / jnp.maximum(model.visits[:, s], 1)
+
+
 def bellman_backup(model: EstimatedModel, discount: float, smoothing: float) -> Backup:
     """The function q(s, a) = Σ_s' P̂(s'|s,a) (R̂(s,a,s') + discount · v(s')) of v.
 

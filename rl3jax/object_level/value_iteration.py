@@ -15,6 +15,7 @@ from rl3jax.object_level.model import (
     EstimatedModel,
     bellman_backup,
     empty_model,
+    mean_reward_of,
     optimistic_backup,
     record,
     variance_backup,
@@ -56,6 +57,7 @@ class ValueIteration(ObjectLearner):
     slots: int | None
     standard_errors: bool
     optimism: float | None
+    mean_rewards: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,7 +66,7 @@ class ValueIteration(ObjectLearner):
         check_size("max_sweeps", self.max_sweeps)
         check_number("tolerance", self.tolerance, 0)
         check_choice("known", self.known, KNOWN)
-        for name in ("warm_start", "standard_errors"):
+        for name in ("warm_start", "standard_errors", "mean_rewards"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.slots is not None:
@@ -154,13 +156,15 @@ class ValueIteration(ObjectLearner):
     def estimates(self, table: ValueIterationTable, s: Int[ArrayLike, ""]) -> Estimates:
         """The last plan's values of state `s`, and its visit counts."""
         q = self._unless_overflowed(table, table.q[:, s])
-        q_stderr = v_stderr = q_optimistic = None
+        q_stderr = v_stderr = q_optimistic = mean_reward = None
         if table.q_variance is not None:
             q_stderr = jnp.sqrt(table.q_variance[:, s])
             v_stderr = q_stderr[q.argmax()]
         if table.q_optimistic is not None:
             q_optimistic = self._unless_overflowed(table, table.q_optimistic[:, s])
-        return Estimates(q, visits(table.model, s), q_stderr, v_stderr, q_optimistic)
+        if self.mean_rewards:
+            mean_reward = self._unless_overflowed(table, mean_reward_of(table.model, s))
+        return Estimates(q, visits(table.model, s), q_stderr, v_stderr, q_optimistic, mean_reward)
 
     def q_table(self, table: ValueIterationTable) -> Float[Array, "S A"]:
         """The last plan's values."""
@@ -190,6 +194,7 @@ def value_iteration(  # noqa: PLR0913 (a learner is made of its options)
     slots: int | None = None,
     standard_errors: bool = False,
     optimism: float | None = None,
+    mean_rewards: bool = False,
 ) -> ValueIteration:
     """Object-level RL by value iteration in the estimated model (RL³, Bhatia et al., algorithm 1).
 
@@ -214,6 +219,7 @@ def value_iteration(  # noqa: PLR0913 (a learner is made of its options)
             program can.
         optimism: also keep a second table, `q_optimistic`, in which a pair that was never tried
             is worth this, in reward units (R-max; not in the paper).
+        mean_rewards: also give the mean reward of each action, `mean_reward` (not in the paper).
 
     Raises:
         ValueError: if an argument is out of its range. The message is one line.
@@ -231,4 +237,5 @@ def value_iteration(  # noqa: PLR0913 (a learner is made of its options)
         slots=slots,
         standard_errors=standard_errors,
         optimism=optimism,
+        mean_rewards=mean_rewards,
     )

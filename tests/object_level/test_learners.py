@@ -161,6 +161,7 @@ def test_signatures_are_the_public_ones():
         "slots": None,
         "standard_errors": False,
         "optimism": None,
+        "mean_rewards": False,
     }
 
 

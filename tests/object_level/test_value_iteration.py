@@ -301,3 +301,23 @@ def test_data_in_exact_proportion_gives_the_true_model_exactly(replay):
     table, _ = replay(learner, transitions)
     expected = true_values(jnp.asarray(transition_probs), jnp.asarray(mean_reward), 0.95, 10)
     np.testing.assert_allclose(learner.q_table(table), expected, rtol=1e-4, atol=1e-4)
+
+
+# --- mean rewards -------------------------------------------------------------------------------
+
+
+@settings(max_examples=20)
+@given(transition_lists)
+def test_mean_rewards_are_those_of_the_data(transitions):
+    learner = value_iteration(S, A, mean_rewards=True)
+    table = learner.init()
+    for s, a, r, s_next, terminated in transitions:
+        table = learner.update(table, s, a, r, s_next, terminated)
+    for s in range(S):
+        found = [[r for s_, a_, r, *_ in transitions if (s_, a_) == (s, a)] for a in range(A)]
+        expected = [np.mean(r) if r else 0.0 for r in found]
+        np.testing.assert_allclose(learner.estimates(table, s).mean_reward, expected, atol=1e-5)
+
+
+def test_mean_rewards_are_given_if_asked_for():
+    assert value_iteration(S, A).estimates(value_iteration(S, A).init(), 0).mean_reward is None
