@@ -27,8 +27,8 @@ SIZES: dict[str, dict[str, dict[str, Any]]] = {
         "gru": {"width": 16, "n_tasks": 32, "iterations": 3, "minibatches": 4},
     },
     "cpu": {
-        "markov": {"width": 128, "n_tasks": 512, "iterations": 60, "minibatches": 16},
-        "gru": {"width": 64, "n_tasks": 256, "iterations": 40, "minibatches": 8},
+        "markov": {"width": 128, "n_tasks": 512, "iterations": 50, "minibatches": 16},
+        "gru": {"width": 64, "n_tasks": 256, "iterations": 30, "minibatches": 8},
     },
     "paper": {
         "markov": {"width": 128, "n_tasks": 1024, "iterations": 300, "minibatches": 16},

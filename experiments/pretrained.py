@@ -44,7 +44,11 @@ class Recipe:
 
 
 BANDIT = {"env": "bandit", "width": 64, "squash_values": True, "minibatches": 64}
-MDP = {"env": "mdp", "optimism": 15.0, "minibatches": 32}
+# Beyond a hundred steps, where a look at rewards gains little: RL³ with optimistic values alone.
+LONG_MDP = {
+    "env": "mdp", "width": 128, "squash_values": False, "mean_rewards": False, "optimism": 2.0,
+    "gae_lambda": 0.9, "minibatches": 32,
+}  # fmt: skip
 OOD_MDPS = ("ood-dirichlet", "ood-uniform-reward")
 
 RECIPES: dict[str, Recipe] = {
@@ -54,7 +58,13 @@ RECIPES: dict[str, Recipe] = {
     "bandit-h500-rl3": Recipe(
         {**BANDIT, "horizon": 500, "discount": 0.997, "n_tasks": 4096, "iterations": 300}, ("ood",)
     ),
-    "mdp-h100-rl3": Recipe({**MDP, "horizon": 100, "n_tasks": 2048, "iterations": 150}, OOD_MDPS),
+    "mdp-h100-rl3": Recipe(
+        {
+            "env": "mdp", "optimism": 15.0, "minibatches": 32, "horizon": 100, "n_tasks": 2048,
+            "iterations": 150,
+        },
+        OOD_MDPS,
+    ),
     "mdp-h500-rl2": Recipe(
         {
             "env": "mdp", "algo": "rl2", "network": "transformer", "learning_rate": 5e-4,
@@ -63,14 +73,17 @@ RECIPES: dict[str, Recipe] = {
         },
         OOD_MDPS, batch_size=250,
     ),
-    "mdp-h500-rl3": Recipe({**MDP, "horizon": 500, "n_tasks": 1024, "iterations": 100}, OOD_MDPS),
+    "mdp-h500-rl3": Recipe(
+        {**LONG_MDP, "horizon": 500, "discount": 0.997, "n_tasks": 2048, "iterations": 100},
+        OOD_MDPS,
+    ),
     "mdp-h1024-rl3": Recipe(
-        {**MDP, "horizon": 1024, "discount": 0.998, "n_tasks": 512, "iterations": 100}, OOD_MDPS,
-        batch_size=250,
+        {**LONG_MDP, "horizon": 1024, "discount": 0.998, "n_tasks": 1024, "iterations": 120},
+        OOD_MDPS, batch_size=250,
     ),
     "mdp-h2048-rl3": Recipe(
-        {**MDP, "horizon": 2048, "discount": 0.998, "n_tasks": 256, "iterations": 100}, OOD_MDPS,
-        batch_size=250,
+        {**LONG_MDP, "horizon": 2048, "discount": 0.998, "n_tasks": 512, "iterations": 120},
+        OOD_MDPS, batch_size=250,
     ),
 }  # fmt: skip
 
