@@ -119,7 +119,7 @@ def make(name: str, recipe: Recipe, args: Args) -> None:
     training.train(trained, SEED, run)
     agent = rl3jax.load_agent(run / "agent")
     record = training.record(trained, SEED, run)
-    config = training.read_config(run)
+    config = training.read_config(run) | {"out": None}  # which is the business of one machine
     tasks = rl3jax.make_env(config["env"], variation=config["variation"]).variation
     card = pretrained.Card(
         name=name,
@@ -130,11 +130,11 @@ def make(name: str, recipe: Recipe, args: Args) -> None:
         provenance=record.provenance,
         scores=tuple(score(agent, config, v, recipe) for v in (tasks, *recipe.shifted)),
     )
-    rl3jax.save_agent(args.out / name, agent.replace(greedy=True))
-    write_text(
-        args.out / name / pretrained.CARD_FILE,
-        json.dumps(dataclasses.asdict(card), indent=2) + "\n",
-    )
+    folder, values = args.out / name, dataclasses.asdict(card)
+    rl3jax.save_agent(folder / pretrained.AGENT, agent.replace(greedy=True))
+    files = {pretrained.CONFIG_FILE: values.pop("config"), pretrained.CARD_FILE: values}
+    for file, content in files.items():
+        write_text(folder / file, json.dumps(content, indent=2) + "\n")
 
 
 def score(

@@ -19,6 +19,7 @@ from rl3jax.commands import one_line_errors, parse, prepare_jax
 from rl3jax.config import Config
 from rl3jax.envs import Environment
 from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
+from rl3jax.pretrained import locate
 from rl3jax.run_folder import RunFolder, provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
@@ -32,7 +33,8 @@ class EvaluateArgs:
     """
 
     run: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="RUN")]] = None
-    """Run folder of rl3jax.train. None: baselines alone."""
+    """Run folder of rl3jax.train, or the name of an agent that comes with the package, for instance
+    bandit-h100-rl3. None: baselines alone."""
     baselines: tuple[str, ...] = ("random", "optimal")
     """Baselines to score, or all: random, optimal, greedy, q-learning; bandit: thompson, ucb1,
     gittins, bayes-optimal (small ones); mdp: psrl, psrl-prior-0, opsrl, beb, ucrl2."""
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     distribution = config.variation or getattr(env, "variation", "own")
     title = f"{config.env} ({distribution} tasks), H = {config.horizon}"
     _print_table(results, f"{title}, {args.n_tasks} held-out tasks")
-    if args.run is not None:
+    if args.run is not None and args.run.exists():
         name = f"{distribution}-h{config.horizon}-{args.policy}"
         stem = _write(RunFolder(args.run), name, title, config, results)
         print(f"written to {stem}.json and {stem}.png")
@@ -85,7 +87,7 @@ def _config(args: EvaluateArgs) -> Config:
         raise ConfigError("give either a RUN to score or, for baselines alone, --env")
     if args.run is None:
         return Config(env=args.env, variation=args.variation, horizon=args.horizon).resolve()
-    trained = RunFolder(args.run).read_config()
+    trained = RunFolder(locate(args.run)).read_config()
     return dataclasses.replace(
         trained,
         variation=args.variation or trained.variation,
@@ -97,7 +99,7 @@ def _contenders(args: EvaluateArgs, config: Config, env: Environment) -> dict[st
     """By name: the run's policy, greedy and sampled, then the baselines."""
     contenders: dict[str, AgentOrMaker] = {}
     if args.run is not None:
-        folder = RunFolder(args.run)
+        folder = RunFolder(locate(args.run))
         agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
         check_fits(agent, env)
         contenders[f"{config.algo}, greedy"] = agent.replace(greedy=True)
@@ -114,7 +116,7 @@ def _trained_on(args: EvaluateArgs, config: Config) -> Environment:
     """Where baselines' constants are tuned: on tasks like those that the policy was trained on."""
     if args.run is None:
         return config_env(dataclasses.replace(config, variation=None))
-    return config_env(RunFolder(args.run).read_config())
+    return config_env(RunFolder(locate(args.run)).read_config())
 
 
 def _print_table(results: dict[str, Evaluation], title: str) -> None:

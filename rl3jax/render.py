@@ -16,6 +16,7 @@ from rl3jax.commands import one_line_errors, parse
 from rl3jax.config import Config
 from rl3jax.envs import Environment
 from rl3jax.evaluation import check_fits
+from rl3jax.pretrained import locate
 from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
@@ -33,7 +34,7 @@ class RenderArgs:
     """
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
-    """Run folder of rl3jax.train."""
+    """Run folder of rl3jax.train, or the name of an agent that comes with the package."""
     out: Path
     """File to write: .gif or .mp4 (a film), or .png (key moments as panels). A file that is there
     is replaced. .mp4 needs rl3jax[video]."""
@@ -79,7 +80,8 @@ def _check_numbers(args: RenderArgs) -> None:
 
 def _contenders(args: RenderArgs) -> tuple[Environment, int, dict[str, PolicyAgent]]:
     """What is acted in, for how long, and who acts, by the names to show."""
-    folders = [RunFolder(path) for path in (args.run, args.against) if path is not None]
+    paths = [path for path in (args.run, args.against) if path is not None]
+    folders = [RunFolder(locate(path)) for path in paths]
     configs = [folder.read_config() for folder in folders]
     first, *others = configs
     for config in others:

@@ -40,6 +40,7 @@ from rl3jax.config import Config
 from rl3jax.evaluation import check_overflow, evaluate_agent
 from rl3jax.loggers import Logger
 from rl3jax.memory import check_memory
+from rl3jax.pretrained import locate
 from rl3jax.processes import LostProcessError, Processes
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder
@@ -60,8 +61,8 @@ class TrainArgs:
     is allowed, to extend it, those of the machine (--devices, --rollout-chunk, --gradient-chunk,
     --memory-limit), and --log (default: a new run)."""
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="AGENT")] = None
-    """Start from the policy of this agent folder or run folder instead of a fresh one
-    (default: fresh)."""
+    """Start from the policy of this agent folder or run folder, or of an agent that comes with the
+    package, instead of a fresh one (default: fresh)."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = dataclasses.field(default_factory=Processes)
     log: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Log to these as well; each needs its extra installed."""
@@ -140,7 +141,8 @@ def _initial_state(trainer: Trainer) -> RunState:
 
 def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
     """Starts the actor from a saved agent; critic and optimisers stay fresh."""
-    agent = load_agent(path / "agent" if (path / "agent").is_dir() else path)
+    folder = locate(path)
+    agent = load_agent(folder / "agent" if (folder / "agent").is_dir() else folder)
     if agent.network != trainer.settings.actor:
         raise ConfigError(
             f"--init-from {path} holds {agent.network}, this run {trainer.settings.actor}"

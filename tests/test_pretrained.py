@@ -1,11 +1,12 @@
 """Agents that come with the package load, are small, and are what their cards say."""
 
 import math
+from pathlib import Path
 
 import pytest
 
 import rl3jax
-from rl3jax import pretrained
+from rl3jax import evaluate, pretrained, render
 from rl3jax.commands import parse
 from rl3jax.train import TrainArgs
 
@@ -18,7 +19,7 @@ def test_there_are_some_of_every_row():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_agent_is_small_and_fits_its_environment(name):
-    files = list((pretrained.FOLDER / name).iterdir())
+    files = [file for file in (pretrained.FOLDER / name).rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) < 2e6
     agent, card = rl3jax.load_pretrained(name), rl3jax.pretrained_card(name)
     assert agent.greedy
@@ -63,3 +64,27 @@ def test_an_agent_scores_what_its_card_says(name):
 def test_an_unknown_name_is_one_line():
     with pytest.raises(rl3jax.ConfigError, match="did you mean 'bandit-h100-rl3'"):
         rl3jax.load_pretrained("bandit-h100-rl2")
+
+
+@pytest.mark.slow
+def test_commands_take_their_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(pretrained.FOLDER.rglob("*"))
+    evaluate.main(
+        ["bandit-h100-rl3", "--horizon", "20", "--n-tasks", "20", "--baselines", "optimal"]
+    )
+    shown = capsys.readouterr().out
+    assert "rl3, greedy" in shown
+    assert "written" not in shown  # the package is no place for results
+    render.main(["bandit-h100-rl3", "--horizon", "5", "--out", "pulls.png"])
+    assert (tmp_path / "pulls.png").is_file()
+    assert sorted(pretrained.FOLDER.rglob("*")) == before
+
+
+def test_a_folder_goes_before_an_agent_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = Path("bandit-h100-rl3")
+    assert pretrained.locate(name) == pretrained.FOLDER / name
+    assert pretrained.locate(Path("runs/bandit-h100-rl3")) == Path("runs/bandit-h100-rl3")
+    name.mkdir()
+    assert pretrained.locate(name) == name

@@ -1,7 +1,7 @@
 """Trained agents that come with the package: `load_pretrained`, and a card for each.
 
-They lie beside this module, a folder each, with what `load_agent` reads and a card. The cards are
-written by `python -m experiments.pretrained`, which trains, scores and describes them.
+They lie beside this module, a folder each, made like a run folder (`agent/`, `config.json`) with a
+card. `python -m experiments.pretrained` trains, scores and describes them.
 """
 
 import json
@@ -15,6 +15,8 @@ from rl3jax.checks import check_choice
 
 FOLDER = Path(__file__).parent
 CARD_FILE = "card.json"
+CONFIG_FILE = "config.json"
+AGENT = "agent"
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,20 @@ class Card:
     Attributes:
         name: for `load_pretrained`.
         command: trains it again.
-        config: fields of `rl3jax.Config` it was trained with, resolved.
         env_steps: of its training.
         seconds: wall-clock of its iterations.
         provenance: versions, commit and device of the training.
         scores: on the tasks it was trained on, and on shifted ones.
+        config: fields of `rl3jax.Config` it was trained with, resolved.
     """
 
     name: str
     command: str
-    config: dict[str, Any]
     env_steps: int
     seconds: float
     provenance: dict[str, Any]
     scores: tuple[CardScore, ...]
+    config: dict[str, Any]
 
 
 def load_pretrained(name: str) -> PolicyAgent:
@@ -66,7 +68,7 @@ def load_pretrained(name: str) -> PolicyAgent:
     Raises:
         ConfigError: if there is none of that name.
     """
-    return load_agent(_folder(name))
+    return load_agent(_folder(name) / AGENT)
 
 
 def pretrained_card(name: str) -> Card:
@@ -75,14 +77,23 @@ def pretrained_card(name: str) -> Card:
     Raises:
         ConfigError: if there is none of that name.
     """
-    values = json.loads((_folder(name) / CARD_FILE).read_text(encoding="utf-8"))
-    scores = tuple(CardScore(**_as_tuples(score)) for score in values.pop("scores"))
-    return Card(**values, scores=scores)
+    card, config = (_read(_folder(name) / file) for file in (CARD_FILE, CONFIG_FILE))
+    scores = tuple(CardScore(**_as_tuples(score)) for score in card.pop("scores"))
+    return Card(**card, scores=scores, config=config)
 
 
 def pretrained_names() -> tuple[str, ...]:
     """Names of all trained agents that come with the package, in alphabetical order."""
     return tuple(sorted(path.parent.name for path in FOLDER.glob(f"*/{CARD_FILE}")))
+
+
+def locate(path: Path) -> Path:
+    """The path, or the folder of the trained agent that it names, unless something is there."""
+    return FOLDER / path if not path.exists() and str(path) in pretrained_names() else path
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _folder(name: str) -> Path:
