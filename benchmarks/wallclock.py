@@ -24,7 +24,6 @@ from rl3jax import evaluate_agent, held_out_key
 
 # Mean returns of meta-episodes of 100 steps.
 TARGETS: dict[str, tuple[float, ...]] = {"bandit": (77.0,), "mdp": (150.0, 155.0)}
-OURS: dict[str, dict[str, Any]] = {"bandit": {}, "mdp": {"width": 128}}
 CANDIDATES = ("defaults", "paper-v4")
 
 
@@ -79,7 +78,7 @@ class Run:
 
 def options_of(env: str, candidate: str) -> dict[str, Any]:
     """Of a config: ours, or a preset's."""
-    chosen = OURS[env] if candidate == "defaults" else {"preset": candidate}
+    chosen = {} if candidate == "defaults" else {"preset": candidate}
     return {"env": env, "horizon": 100, **chosen}
 
 
