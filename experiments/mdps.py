@@ -35,11 +35,14 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "cpu": {
         "recurrent": {"network": "gru", "width": 128, "steps": 65_536, "iterations": 60},
-        "markov": {"network": "markov", "width": 128, "steps": 131_072, "iterations": 150},
+        "markov": {
+            "network": "markov", "width": 128, "optimism": 15.0, "steps": 131_072,
+            "iterations": 150,
+        },
         "window": {"network": "transformer", "width": 32, "steps": 65_536, "iterations": 60},
         "window_tasks": 200,
     },
-}
+}  # fmt: skip
 MINIBATCHES = 8
 
 

@@ -67,7 +67,9 @@ def test_logits_of_acting_are_those_of_the_whole_sequence(network):
 
 def test_what_is_shown_is_rebuilt_from_the_history_alone():
     """Every field of every observation, from the transitions; restarts are no transitions."""
-    trainer, agent = make_agent(object_level="q_learning", planning_discount=0.5)
+    trainer, agent = make_agent(
+        object_level="q_learning", planning_discount=0.5, squash_values=False
+    )
     key_task, key = jax.random.split(jax.random.key(3))
     task = trainer.env.sample_task(key_task)
     (s, a, r, s_next, _, truncated, s_now), _ = interact(
@@ -141,7 +143,7 @@ def test_agents_of_several_seeds_are_one_batched_agent():
 
 def test_rl2_is_not_shown_estimates():
     rl2, _ = make_agent(algo="rl2")
-    rl3, _ = make_agent()
+    rl3, _ = make_agent(mean_rewards=False)
     assert rl3.layout.size - rl2.layout.size == 2 * 3 + 1
     assert "value" not in rl2.layout.fields
 

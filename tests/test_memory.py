@@ -22,7 +22,7 @@ from rl3jax.memory import (
 FLOAT = jnp.zeros(()).dtype.itemsize
 SMALL = {"iterations": 1, "validate_every": 0}
 RUNS = {
-    "bandit markov": {"n_tasks": 512, "minibatches": 4},
+    "bandit markov": {"n_tasks": 512, "minibatches": 4, "width": 64},
     "bandit markov, gradients in chunks": {"n_tasks": 512, "minibatches": 1, "gradient_chunk": 16},
     "mdp gru": {"env": "mdp", "network": "gru", "n_tasks": 256, "minibatches": 1},
     "mdp transformer": {

@@ -20,7 +20,7 @@ from rl3jax.devices import Devices
 from rl3jax.sweep import Outcome, configs_of, make_points, make_table, parse_grid
 from rl3jax.trainer import Trainer
 
-SMALL = "--n-tasks 8 --horizon 6 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
+SMALL = "--n-tasks 16 --horizon 6 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
 FILES = {"config.json", "sweep.json", "sweep.csv", "sweep.png", "best_agent"}
 
 
