@@ -317,8 +317,8 @@ def draw(axes: Axes, env: str, rows: dict[str, Any]) -> None:
     labels = [f"{name.removeprefix(env)}, {row['n_tasks']:,} tasks" for name, row in rows.items()]
     axes.set_yticks(range(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)  # the first on top
-    horizons = {row["horizon"] for row in rows.values()}
-    axes.set_title(f"{env}, H = {', '.join(map(str, horizons))}", fontsize=11)
+    horizon = next(iter(rows.values()))["horizon"]  # the same in all
+    axes.set_title(f"{env}, H = {horizon}", fontsize=11)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

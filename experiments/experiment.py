@@ -24,6 +24,12 @@ class Measured:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
+def measure_nothing(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
+    """For experiments on what the trainings themselves recorded."""
+    del row, seed, agents
+    return Measured()
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One table or figure of the paper.

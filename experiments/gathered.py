@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.results import Result, Score, read_all
 from experiments.rows import Row
@@ -42,6 +43,10 @@ class Gathered:
         scores = [r.scores[contender] for r in trained if contender in r.scores]
         # The optimum stands beside every seed's scores, always the same.
         return scores if contender != OPTIMAL and scores else self._alone(row, contender)
+
+    def seeds(self, row: str, algo: str) -> list[dict[str, Any]]:
+        """What `training.seeds_of` says of a row's seeds that were trained together."""
+        return [run for result in self.trained.get(row, []) for run in result.extra["seeds"][algo]]
 
     def _alone(self, row: Row, contender: str) -> list[Score]:
         return [r.scores[contender] for r in self.of(row) if contender in r.scores][:1]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures, tables
 from experiments.command import main
-from experiments.experiment import Experiment, Measured
+from experiments.experiment import Experiment, measure_nothing
 from experiments.gathered import Gathered
 from experiments.rows import Row, Training
 
@@ -69,7 +69,7 @@ VARIANTS: dict[str, Variant] = {
     "standard-errors": Variant("standard errors shown as well", {"standard_errors": True}),
     "optimism-2": Variant("optimistic values shown as well (2)", {"optimism": 2.0}),
     "optimism-15": Variant("optimistic values shown as well (15)", {"optimism": 15.0}),
-    "no-mean-rewards": Variant("mean rewards not shown", {"mean_rewards": False}),
+    "no-mean-rewards": Variant("mean rewards not shown", NOT_SHOWN),
     "lambda-0.3": Variant("λ = 0.3, the paper's", {"gae_lambda": 0.3}),
     "lambda-0.6": Variant("λ = 0.6", {"gae_lambda": 0.6}),
     "lambda-0.95": Variant("λ = 0.95", {"gae_lambda": 0.95}),
@@ -102,16 +102,9 @@ def _row(preset: str, name: str, variant: Variant) -> Row:
     return Row(f"lever-{name}", variant.title, "mdp", "iid", HORIZON, {"rl3": training})
 
 
-def measure(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
-    """Nothing beyond what the trainings themselves recorded."""
-    del row, seed, agents
-    return Measured()
-
-
 def scores(name: str, found: Gathered) -> list[float]:
     """Greedy on the validation tasks, one a seed."""
-    results = found.trained.get(f"lever-{name}", [])
-    return [run["score"] for result in results for run in result.extra["seeds"]["rl3"]]
+    return [run["score"] for run in found.seeds(f"lever-{name}", "rl3")]
 
 
 def section(found: Gathered) -> str:
@@ -164,7 +157,7 @@ def draw(found: Gathered) -> dict[str, Figure]:
 
 
 EXPERIMENT = Experiment(
-    "levers", "What each part of the method is worth", rows, measure, section, draw,
+    "levers", "What each part of the method is worth", rows, measure_nothing, section, draw,
     seeds={"quick": 1, "cpu": 1, "paper": 1},  # of SEEDS_EACH, trained together
 )  # fmt: skip
 

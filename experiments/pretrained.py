@@ -4,8 +4,6 @@ Each is trained by the command on its card (or its finished run is taken as it i
 like those it was trained on and on shifted ones, and put where `rl3jax.load_pretrained` finds it.
 """
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ import rl3jax
 from experiments import tables, training
 from experiments.command import fail
 from experiments.published import published
-from experiments.results import Score, write_text
+from experiments.results import Score
 from experiments.rows import Row, Training
 from experiments.scoring import score_agents
 from experiments.training import TrainingError
@@ -130,11 +128,7 @@ def make(name: str, recipe: Recipe, args: Args) -> None:
         provenance=record.provenance,
         scores=tuple(score(agent, config, v, recipe) for v in (tasks, *recipe.shifted)),
     )
-    folder, values = args.out / name, dataclasses.asdict(card)
-    rl3jax.save_agent(folder / pretrained.AGENT, agent.replace(greedy=True))
-    files = {pretrained.CONFIG_FILE: values.pop("config"), pretrained.CARD_FILE: values}
-    for file, content in files.items():
-        write_text(folder / file, json.dumps(content, indent=2) + "\n")
+    pretrained.save_pretrained(args.out / name, agent, card)
 
 
 def score(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments import figures, tables
 from experiments.command import main
-from experiments.experiment import Experiment, Measured
+from experiments.experiment import Experiment, measure_nothing
 from experiments.gathered import Gathered
 from experiments.published import TO_MATCH, published
 from experiments.results import Curve
@@ -57,16 +57,9 @@ def _training(preset: str, algo: str, horizon: int) -> Training:
     return Training(f"efficiency-h{horizon}-{algo}", config | {"n_tasks": n_tasks}, SEEDS_EACH)
 
 
-def measure(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
-    """Nothing beyond what the trainings themselves recorded."""
-    del row, seed, agents
-    return Measured()
-
-
 def curves(row: Row, algo: str, found: Gathered) -> list[Curve]:
     """Mean return of the sampling policy by env steps, one a seed."""
-    results = found.trained.get(row.name, [])
-    runs = [run for result in results for run in result.extra["seeds"][algo]]
+    runs = found.seeds(row.name, algo)
     return [Curve(run["env_steps"], run["returns"], [0.0] * len(run["returns"])) for run in runs]
 
 
@@ -115,8 +108,9 @@ def draw(found: Gathered) -> dict[str, Figure]:
 
 
 EXPERIMENT = Experiment(
-    "sample_efficiency", "RL³ against RL² on equal env steps (random MDPs)", rows, measure, section,
-    draw, seeds={"quick": 1, "cpu": 1, "paper": 1},  # of SEEDS_EACH, trained together
+    "sample_efficiency", "RL³ against RL² on equal env steps (random MDPs)", rows,
+    measure_nothing, section, draw,
+    seeds={"quick": 1, "cpu": 1, "paper": 1},  # of SEEDS_EACH, trained together
 )  # fmt: skip
 
 if __name__ == "__main__":

@@ -3,14 +3,12 @@
 The trainings are those of the tables; whatever a table has trained is not trained again.
 """
 
-from typing import Any
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import bandits, figures, gridworlds, mdps, tables
 from experiments.command import main
-from experiments.experiment import Experiment, Measured
+from experiments.experiment import Experiment, measure_nothing
 from experiments.gathered import Gathered
 from experiments.published import TO_CONVERGE, TO_MATCH, published
 from experiments.results import Curve
@@ -34,12 +32,6 @@ def rows(preset: str) -> list[Row]:
         names = "+".join(training.name for training in row.trainings.values())
         trained.setdefault(names, row)
     return [row for row in trained.values() if not row.name.endswith("-window")]
-
-
-def measure(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
-    """Nothing beyond what the trainings themselves recorded."""
-    del row, seed, agents
-    return Measured()
 
 
 def section(found: Gathered) -> str:
@@ -148,7 +140,7 @@ def _figure(shown: list[Row], found: Gathered) -> Figure:
 
 
 EXPERIMENT = Experiment(
-    "training_curves", "Training curves (figures 4 to 6)", rows, measure, section, draw,
+    "training_curves", "Training curves (figures 4 to 6)", rows, measure_nothing, section, draw,
     seeds=SEEDS | {"quick": 1},  # of many trainings
 )  # fmt: skip
 

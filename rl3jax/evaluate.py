@@ -52,6 +52,11 @@ class EvaluateArgs:
     batch_size: int | None = None
     """Tasks at a time, to bound memory. None: all."""
 
+    @property
+    def folder(self) -> RunFolder | None:
+        """What RUN names, if there is one."""
+        return None if self.run is None else RunFolder(locate(self.run))
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
@@ -71,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     distribution = config.variation or getattr(env, "variation", "own")
     title = f"{config.env} ({distribution} tasks), H = {config.horizon}"
     _print_table(results, f"{title}, {args.n_tasks} held-out tasks")
-    if args.run is not None and args.run.exists():
+    if args.folder is not None and args.folder.path == args.run:  # not of the package
         name = f"{distribution}-h{config.horizon}-{args.policy}"
-        stem = _write(RunFolder(args.run), name, title, config, results)
+        stem = _write(args.folder, name, title, config, results)
         print(f"written to {stem}.json and {stem}.png")
 
 
@@ -85,9 +90,9 @@ def _config(args: EvaluateArgs) -> Config:
             raise ConfigError(f"{name} must be at least 1, not {value}")
     if (args.run is None) == (args.env is None):
         raise ConfigError("give either a RUN to score or, for baselines alone, --env")
-    if args.run is None:
+    if args.folder is None:
         return Config(env=args.env, variation=args.variation, horizon=args.horizon).resolve()
-    trained = RunFolder(locate(args.run)).read_config()
+    trained = args.folder.read_config()
     return dataclasses.replace(
         trained,
         variation=args.variation or trained.variation,
@@ -98,8 +103,8 @@ def _config(args: EvaluateArgs) -> Config:
 def _contenders(args: EvaluateArgs, config: Config, env: Environment) -> dict[str, AgentOrMaker]:
     """By name: the run's policy, greedy and sampled, then the baselines."""
     contenders: dict[str, AgentOrMaker] = {}
-    if args.run is not None:
-        folder = RunFolder(locate(args.run))
+    folder = args.folder
+    if folder is not None:
         agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
         check_fits(agent, env)
         contenders[f"{config.algo}, greedy"] = agent.replace(greedy=True)
@@ -114,9 +119,9 @@ def _contenders(args: EvaluateArgs, config: Config, env: Environment) -> dict[st
 
 def _trained_on(args: EvaluateArgs, config: Config) -> Environment:
     """Where baselines' constants are tuned: on tasks like those that the policy was trained on."""
-    if args.run is None:
+    if args.folder is None:
         return config_env(dataclasses.replace(config, variation=None))
-    return config_env(RunFolder(locate(args.run)).read_config())
+    return config_env(args.folder.read_config())
 
 
 def _print_table(results: dict[str, Evaluation], title: str) -> None:

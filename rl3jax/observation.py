@@ -151,13 +151,9 @@ class ObservationLayout:
         return jnp.concatenate([parts[name] for name in self.fields])
 
     def _encode_estimates(self, estimates: Estimates) -> dict[str, Float[Array, " _"]]:
-        value = jnp.max(estimates.q)
         visits = estimates.visits.astype(estimates.q.dtype)
-        parts = {
-            "advantages": self._in_units(estimates.q - value),
-            "value": self._in_units(value)[None],
-            "visits": jnp.log1p(visits) if self.squash else visits / VISITS_SCALE,
-        }
+        parts = self._advantages_and_value(estimates.q)
+        parts["visits"] = jnp.log1p(visits) if self.squash else visits / VISITS_SCALE
         if self.standard_errors:
             assert estimates.q_stderr is not None
             assert estimates.v_stderr is not None
@@ -165,15 +161,20 @@ class ObservationLayout:
             parts["v_stderr"] = self._in_units(estimates.v_stderr)[None]
         if self.optimism:
             assert estimates.q_optimistic is not None
-            optimistic_value = jnp.max(estimates.q_optimistic)
-            parts["optimistic_advantages"] = self._in_units(
-                estimates.q_optimistic - optimistic_value
-            )
-            parts["optimistic_value"] = self._in_units(optimistic_value)[None]
+            parts |= self._advantages_and_value(estimates.q_optimistic, "optimistic_")
         if self.mean_rewards:
             assert estimates.mean_reward is not None
             parts["mean_rewards"] = estimates.mean_reward * self.reward_scale
         return parts
+
+    def _advantages_and_value(
+        self, q: Float[Array, " A"], prefix: str = ""
+    ) -> dict[str, Float[Array, " _"]]:
+        value = jnp.max(q)
+        return {
+            f"{prefix}advantages": self._in_units(q - value),
+            f"{prefix}value": self._in_units(value)[None],
+        }
 
     def _in_units(self, x: Float[Array, "*any"]) -> Float[Array, "*any"]:
         """A value, or a difference of values, in the policy's units."""

@@ -31,7 +31,7 @@ COMMON = {"width": 8, "n_tasks": 32, "horizon": 12, "epochs": 2, "learning_rate"
 SCRIPT = """
 import json, sys
 import jax, numpy as np
-from rl3jax import Config, devices, make_trainer
+from rl3jax import Config, make_trainer
 
 worst = {}
 for name, options in json.load(sys.stdin).items():

@@ -36,8 +36,9 @@ HOUSE = (
     ("ppo",),
     ("trainer",),
     ("evaluation", "checkpoint", "memory"),
-    ("plots", "drawing", "pretrained"),
+    ("plots", "drawing"),
     ("run_folder",),
+    ("pretrained",),
     ("commands", "loggers", "processes", "progress"),
     ("train", "evaluate", "render", "sweep"),
 )

@@ -4,19 +4,20 @@ They lie beside this module, a folder each, made like a run folder (`agent/`, `c
 card. `python -m experiments.pretrained` trains, scores and describes them.
 """
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rl3jax.agent import PolicyAgent
-from rl3jax.checkpoint import load_agent
+from rl3jax.checkpoint import load_agent, save_agent, write_text
 from rl3jax.checks import check_choice
+from rl3jax.config import Config
+from rl3jax.run_folder import RunFolder
 
 FOLDER = Path(__file__).parent
 CARD_FILE = "card.json"
-CONFIG_FILE = "config.json"
-AGENT = "agent"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def load_pretrained(name: str) -> PolicyAgent:
     Raises:
         ConfigError: if there is none of that name.
     """
-    return load_agent(_folder(name) / AGENT)
+    return load_agent(_folder(name).agent)
 
 
 def pretrained_card(name: str) -> Card:
@@ -77,9 +78,10 @@ def pretrained_card(name: str) -> Card:
     Raises:
         ConfigError: if there is none of that name.
     """
-    card, config = (_read(_folder(name) / file) for file in (CARD_FILE, CONFIG_FILE))
+    folder = _folder(name)
+    card = json.loads((folder.path / CARD_FILE).read_text(encoding="utf-8"))
     scores = tuple(CardScore(**_as_tuples(score)) for score in card.pop("scores"))
-    return Card(**card, scores=scores, config=config)
+    return Card(**card, scores=scores, config=folder.read_config().to_dict())
 
 
 def pretrained_names() -> tuple[str, ...]:
@@ -92,13 +94,17 @@ def locate(path: Path) -> Path:
     return FOLDER / path if not path.exists() and str(path) in pretrained_names() else path
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))
+def save_pretrained(path: Path, agent: PolicyAgent, card: Card) -> None:
+    """Writes an agent, greedy, with its card into the folder `path`, made if missing."""
+    values, folder = dataclasses.asdict(card), RunFolder(path)
+    save_agent(folder.agent, agent.replace(greedy=True))
+    folder.write_config(Config.from_dict(values.pop("config")))
+    write_text(path / CARD_FILE, json.dumps(values, indent=2) + "\n")
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str) -> RunFolder:
     check_choice("pretrained agent", name, pretrained_names())
-    return FOLDER / name
+    return RunFolder(FOLDER / name)
 
 
 def _as_tuples(values: dict[str, Any]) -> dict[str, Any]:
