@@ -102,6 +102,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = tyro.cli(Args, prog="python -m experiments.pretrained", args=argv)
     try:
+        for name in args.agents:
+            if name not in RECIPES:
+                raise ValueError(f"unknown agent {name!r}; there are {', '.join(RECIPES)}")
         for name in args.agents or RECIPES:
             make(name, RECIPES[name], args)
     except (TrainingError, ValueError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import rl3jax
+from experiments.pretrained import main as make_agents
 from rl3jax import evaluate, pretrained, render
 from rl3jax.commands import parse
 from rl3jax.train import TrainArgs
@@ -64,6 +65,14 @@ def test_an_agent_scores_what_its_card_says(name):
 def test_an_unknown_name_is_one_line():
     with pytest.raises(rl3jax.ConfigError, match="did you mean 'bandit-h100-rl3'"):
         rl3jax.load_pretrained("bandit-h100-rl2")
+
+
+def test_the_command_that_makes_them_refuses_an_unknown_name_in_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        make_agents(["--agents", "mdp-h100-rl3", "mdp-h7-rl3", "--out", str(tmp_path)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: unknown agent 'mdp-h7-rl3'; there are bandit")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
