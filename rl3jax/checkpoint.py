@@ -60,7 +60,7 @@ def save_agent(path: str | os.PathLike[str], agent: PolicyAgent) -> None:
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"state_features": agent.state_features, **_named_leaves(agent.params)}
-    with _replacing(folder / AGENT_FILE) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with replacing(folder / AGENT_FILE) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         _write_member(archive, "agent.json", json.dumps(header, indent=2).encode())
         for name, array in arrays.items():
             buffer = io.BytesIO()
@@ -162,14 +162,36 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
         iteration: meta-iterations done.
         state: pytree of arrays; typed keys allowed.
         description: JSON-ready, kept in the manifest.
+
+    Raises:
+        CheckpointError, OSError: if it cannot be written; those that are there stay.
     """
     final = folder / f"{iteration:08d}"
+    for left in folder.glob(".*.tmp"):  # by a process that was killed
+        shutil.rmtree(left)
     temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    try:
+        _write_checkpoint(temporary, iteration, state, description)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    for old in checkpoints(folder)[KEPT_CHECKPOINTS:]:
+        shutil.rmtree(old)
+    return final
+
+
+def _write_checkpoint(
+    temporary: Path, iteration: int, state: Any, description: dict[str, Any]
+) -> None:
     data = jax.device_get(_without_typed_keys(state))  # which devices held it is of no importance
-    with _checkpointer() as checkpointer:
-        checkpointer.save(temporary.absolute() / "state", data)
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(temporary.absolute() / "state", data)
+    except (ValueError, RuntimeError) as error:  # what orbax makes of a full disk
+        raise CheckpointError(f"{temporary} cannot be written: {_one_line(error)}") from error
     manifest = {
         "format": CHECKPOINT_FORMAT,
         "iteration": iteration,
@@ -178,11 +200,6 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
         "files": _digests(temporary),
     }
     write_text(temporary / MANIFEST, json.dumps(manifest, indent=2))
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-    for old in checkpoints(folder)[KEPT_CHECKPOINTS:]:
-        shutil.rmtree(old)
-    return final
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -275,14 +292,14 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces `path` whole or not at all."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text)
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it on success."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as file:

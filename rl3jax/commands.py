@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import jax
 import tyro
@@ -23,6 +23,7 @@ INTERRUPTED = 130
 LOST = 3
 
 UNSET = -1  # of jax_num_cpu_devices
+STDERR = 2
 
 
 def parse(
@@ -70,9 +71,11 @@ def one_line_errors() -> Iterator[None]:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED)
 
 
-def fail(message: str, code: int = BAD_INPUT) -> None:
+def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
     """Prints one line on stderr and ends the process."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)
@@ -88,7 +91,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         del frame
         received.append(number)
         signal.signal(number, before[signal.Signals(number)])
-        print("\nstopping after this iteration …", file=sys.stderr)
+        # Not by print: the signal may have come in the middle of one.
+        os.write(STDERR, "\nstopping after this iteration …\n".encode())
 
     for number in before:
         signal.signal(number, on_signal)

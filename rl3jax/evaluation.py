@@ -86,6 +86,8 @@ def evaluate_agent(
         ConfigError: if the agent is for other numbers of states or actions than `env` has, or is no
             baseline that plays in `env`.
         TableOverflowError: if the agent's object-level table could not hold a task's data.
+        StateRangeError: if the environment named a state outside [0, `num_states`).
+        NotFiniteError: if a reward is NaN or infinite.
     """
     if isinstance(agent, str):
         agent = make_baseline(agent, env, horizon)
@@ -97,11 +99,13 @@ def evaluate_agent(
     known, make_agent = (agent, None) if isinstance(agent, Agent) else (None, agent)
     shared_by = devices.choose_local({"n_tasks": n_tasks})
     players = shared_by.replicate(known)
-    rewards, ends, overflowed = _score(
+    rewards, ends, overflowed, out_of_range = _score(
         env, horizon, batch_size, make_agent, shared_by, players, *shared_by.deal((tasks, keys))
     )
-    check_overflow(int(overflowed.sum()), n_tasks)
-    return Evaluation(np.asarray(rewards), np.asarray(ends))
+    check_tasks(int(overflowed.sum()), int(out_of_range.sum()), n_tasks)
+    evaluation = Evaluation(np.asarray(rewards), np.asarray(ends))
+    _check_rewards(evaluation.rewards)
+    return evaluation
 
 
 def check_fits(agent: PolicyAgent, env: Environment) -> None:
@@ -118,14 +122,33 @@ class TableOverflowError(ConfigError):
     """An object-level table had too few slots for the next states of a pair."""
 
 
-def check_overflow(overflowed: int, n_tasks: int) -> None:
-    """Raises TableOverflowError if any of `n_tasks` tasks has overflowed."""
+class StateRangeError(ConfigError):
+    """An environment named a state that it has not."""
+
+
+class NotFiniteError(ConfigError):
+    """A number that should be finite is not."""
+
+
+def check_tasks(overflowed: int, out_of_range: int, n_tasks: int) -> None:
+    """Raises StateRangeError or TableOverflowError if so many of `n_tasks` tasks are void."""
+    if out_of_range:
+        raise StateRangeError(
+            f"in {out_of_range} of {n_tasks} tasks the environment named a state outside "
+            "[0, num_states); rl3jax.check_env tells more"
+        )
     if overflowed:
         raise TableOverflowError(
             f"{overflowed} of {n_tasks} tasks had a pair of state and action with more next "
             "states than the object-level model has slots; give more (successor_slots), or set "
             "max_successors of the environment to what it needs"
         )
+
+
+def _check_rewards(rewards: Float[np.ndarray, "n_tasks T"]) -> None:
+    void = ~np.isfinite(rewards).all(axis=1)
+    if void.any():
+        raise NotFiniteError(f"rewards are not finite in {void.sum()} of {len(void)} tasks")
 
 
 _sample_tasks = jax.jit(sample_tasks, static_argnums=0)
@@ -141,17 +164,21 @@ def _score(
     agent: Agent | None,
     tasks: Any,
     keys: Any,
-) -> tuple[Array, Array, Array]:
-    """Rewards and episode ends, each `[n_tasks, T]`, and whether a task's table overflowed."""
+) -> tuple[Array, ...]:
+    """Rewards and episode ends, each `[n_tasks, T]`.
 
-    def one_task(agent: Agent | None, task: Any, key: PRNGKeyArray) -> tuple[Array, Array, Array]:
+    And, of each task, whether its table overflowed, and whether a state was out of range.
+    """
+
+    def one_task(agent: Agent | None, task: Any, key: PRNGKeyArray) -> tuple[Array, ...]:
         player = agent if make_agent is None else make_agent(task)
         assert player is not None
         trajectory = rollout(player.for_horizon(horizon), env, task, horizon, key)
         ends = trajectory.terminated | trajectory.truncated
-        return trajectory.reward, ends, trajectory.overflowed.any()
+        void = trajectory.overflowed.any(), trajectory.out_of_range.any()
+        return trajectory.reward, ends, *void
 
-    def play(agent: Agent | None, tasks: Any, keys: Any) -> tuple[Array, Array, Array]:
+    def play(agent: Agent | None, tasks: Any, keys: Any) -> tuple[Array, ...]:
         play_one = partial(one_task, agent)
         if batch_size is None:
             return jax.vmap(play_one)(tasks, keys)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from rl3jax.checkpoint import replacing
 from rl3jax.evaluation import Evaluation
 
 BAND = 1.96  # standard errors on either side: a 95 % interval
@@ -241,5 +242,6 @@ def _save(figure: Any, axes: Sequence[Axes], path: Path) -> None:
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
     plt.close(figure)

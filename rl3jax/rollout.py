@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray
 
 from rl3jax.agent import Agent
 from rl3jax.envs import Environment
@@ -22,6 +22,8 @@ class Trajectory:
         reward: `[T]`.
         terminated, truncated: `[T]` bool, ends of object-level episodes.
         overflowed: `[T]` bool, whether the data so far did not fit into the agent's table.
+        out_of_range: `[T]` bool, whether the environment named a state that it has not; JAX would
+            read and write another one's data without a word.
     """
 
     observation: Any
@@ -31,6 +33,7 @@ class Trajectory:
     terminated: jax.Array
     truncated: jax.Array
     overflowed: jax.Array
+    out_of_range: jax.Array
 
 
 class _Carry(NamedTuple):
@@ -54,14 +57,9 @@ def rollout(
         _, env_state, reward, terminated, truncated, info = env.step(
             key_env, carry.env_state, decision.action, task
         )
+        s_next, s_now = info["next_state_index"], env.state_index(env_state)
         agent_carry = agent.observe(
-            agent_carry,
-            decision.action,
-            reward,
-            info["next_state_index"],
-            terminated,
-            truncated,
-            env.state_index(env_state),
+            agent_carry, decision.action, reward, s_next, terminated, truncated, s_now
         )
         transition = Trajectory(
             observation=decision.observation,
@@ -71,6 +69,7 @@ def rollout(
             terminated=terminated,
             truncated=truncated,
             overflowed=jnp.asarray(agent.overflowed(agent_carry), bool),
+            out_of_range=_is_out_of_range(s_next, env) | _is_out_of_range(s_now, env),
         )
         return _Carry(key, env_state, agent_carry), transition
 
@@ -78,6 +77,10 @@ def rollout(
     start = _Carry(key_steps, env_state, agent.init(env.state_index(env_state)))
     _, trajectory = jax.lax.scan(step, start, length=horizon)
     return trajectory
+
+
+def _is_out_of_range(s: Int[Array, ""], env: Environment) -> Bool[Array, ""]:
+    return (s < 0) | (s >= env.num_states)
 
 
 def rollouts(

@@ -1,6 +1,6 @@
 """The files of one training run.
 
-config.json       the resolved config
+config.json       the resolved config; without it a folder is no run
 provenance.json   versions, commit and device, one entry each time the run was started
 metrics.jsonl     a line an iteration
 checkpoints/      the last two
@@ -9,19 +9,25 @@ best_agent/       the one with the best validation score
 curve.png         returns over env steps
 drawings/         what training drew of its policies, by iteration
 evaluations/      what `rl3jax.evaluate` wrote
+.lock             held by the process that trains
 """
 
+import contextlib
 import datetime
+import hashlib
+import itertools
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
+from filelock import FileLock, Timeout
 
 from rl3jax.checkpoint import CheckpointError, checkpoints, read_manifest, write_text
 from rl3jax.checks import ConfigError
@@ -71,6 +77,24 @@ class RunFolder:
         """One JSON object a line, a line an iteration."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether a run is, or was, in this folder."""
+        return (self.path / "config.json").exists() or self.metrics.exists()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other processes from training into the folder; ends with the process at the latest.
+
+        Raises:
+            ConfigError: if another one does already.
+        """
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise ConfigError(f"{self.path} is in use: another process trains into it") from error
+
     def write_config(self, config: Config) -> None:
         """Replaces config.json."""
         write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
@@ -93,15 +117,39 @@ class RunFolder:
         return Config.from_dict(values)
 
     def add_provenance(self) -> None:
-        """Appends what this process runs on."""
+        """Appends what this process runs on.
+
+        Raises:
+            CheckpointError: if what is there is damaged.
+        """
         file = self.path / "provenance.json"
-        entries = json.loads(file.read_text()) if file.is_file() else []
+        try:
+            entries = json.loads(file.read_text()) if file.is_file() else []
+        except ValueError as error:
+            raise CheckpointError(f"{file} is damaged: {error}") from error
+        if not isinstance(entries, list):
+            raise CheckpointError(f"{file} is damaged: no JSON array")
         write_text(file, json.dumps([*entries, provenance()], indent=2) + "\n")
 
     def append_metrics(self, line: dict[str, Any]) -> None:
-        """One more line."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        """One more line, whole or not at all."""
+        with self.metrics.open("ab", buffering=0) as file:
+            before = file.seek(0, os.SEEK_END)
+            data = (json.dumps(line) + "\n").encode()
+            try:
+                written = file.write(data)
+                if written < len(data):  # the next write of a full disk says why
+                    file.write(data[written:])
+            except OSError as error:
+                file.truncate(before)
+                raise OSError(error.errno, error.strerror, str(self.metrics)) from error
+
+    def metrics_digest(self, iteration: int) -> str:
+        """SHA-256 of the lines up to an iteration, by which a checkpoint knows its metrics."""
+        if not self.metrics.is_file():
+            return hashlib.sha256().hexdigest()
+        with self.metrics.open("rb") as file:
+            return hashlib.sha256(b"".join(itertools.islice(file, iteration))).hexdigest()
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All complete lines.
@@ -117,16 +165,22 @@ class RunFolder:
         except ValueError as error:
             raise CheckpointError(f"{self.metrics} is damaged: {error}") from error
 
-    def truncate_metrics(self, iteration: int) -> None:
+    def truncate_metrics(self, iteration: int, digest: str) -> None:
         """Forgets lines after `iteration`, which will be written again.
 
         Raises:
-            CheckpointError: if lines up to it are missing.
+            CheckpointError: if lines up to it are missing, or are not those of `digest`.
         """
-        lines = [line for line in self.read_metrics() if line["iteration"] <= iteration]
-        if [line["iteration"] for line in lines] != list(range(1, iteration + 1)):
+        numbers = [line.get("iteration") for line in self.read_metrics()[:iteration]]
+        if numbers != list(range(1, iteration + 1)):
             raise CheckpointError(f"{self.metrics} lacks iterations before {iteration}")
-        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+        if self.metrics_digest(iteration) != digest:
+            raise CheckpointError(
+                f"{self.metrics} is not as it was when the checkpoint of iteration {iteration} was "
+                "written: changed, or of another run"
+            )
+        lines = self.metrics.read_text().splitlines(keepends=True) if iteration else []
+        write_text(self.metrics, "".join(lines[:iteration]))
 
     def newest_checkpoint(self) -> tuple[Path, dict[str, Any], list[str]]:
         """The newest undamaged checkpoint, its manifest, and what is wrong with newer ones.
@@ -167,16 +221,28 @@ def _free(path: Path) -> Path:
     return free
 
 
-def create(config: Config, out: str | None) -> RunFolder:
-    """A new run's folder.
+@contextlib.contextmanager
+def new(config: Config, out: str | None) -> Iterator[RunFolder]:
+    """A new run's folder, held; it becomes a run by its config, which is to be written last.
 
     Raises:
-        ConfigError: if `out` already holds a run, or cannot be made.
+        ConfigError: if `out` already holds a run, is in use, or cannot be made.
     """
-    path = Path(out) if out is not None else default_path(config)
-    if (path / "config.json").exists():
-        raise ConfigError(f"--out {path} already holds a run; to go on with it: --resume {path}")
-    return _make(path, config)
+    folder = RunFolder(_make_folder(Path(out)) if out is not None else _make_default(config))
+    with folder.held():
+        if folder.is_taken:
+            raise ConfigError(
+                f"--out {folder.path} already holds a run; to go on with it: --resume {folder.path}"
+            )
+        yield folder
+
+
+def _make_default(config: Config) -> Path:
+    """The default folder, made by this process and no other."""
+    while True:
+        path = default_path(config)
+        with contextlib.suppress(FileExistsError):  # another one was quicker
+            return _make_folder(path, exist_ok=False)
 
 
 def create_for_sweep(config: Config, out: str | None) -> RunFolder:
@@ -186,19 +252,22 @@ def create_for_sweep(config: Config, out: str | None) -> RunFolder:
         ConfigError: if `out` already holds a sweep or a run, or cannot be made.
     """
     path = Path(out) if out is not None else default_sweep_path(config)
-    if (path / "config.json").exists():
-        raise ConfigError(f"--out {path} already holds a sweep or a run; name a new folder")
-    return _make(path, config)
-
-
-def _make(path: Path, config: Config) -> RunFolder:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {path} cannot be made: {error.strerror}") from error
     folder = RunFolder(path)
+    if folder.is_taken:
+        raise ConfigError(f"--out {path} already holds a sweep or a run; name a new folder")
+    _make_folder(path)
     folder.write_config(config)
     return folder
+
+
+def _make_folder(path: Path, exist_ok: bool = True) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok:
+            raise
+        raise ConfigError(f"--out {path} cannot be made: {error.strerror}") from error
+    return path
 
 
 def provenance() -> dict[str, Any]:

@@ -45,12 +45,13 @@ from rl3jax.commands import (
 )
 from rl3jax.config import Config, Hyperparams
 from rl3jax.devices import Devices
-from rl3jax.evaluation import check_overflow, evaluate_agent
+from rl3jax.evaluation import check_tasks, evaluate_agent
+from rl3jax.finite import all_finite
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder, provenance
 from rl3jax.seeding import training_key, validation_key
 from rl3jax.statistics import MIN_SEEDS, Estimate, mean_and_stderr, seed_interval
-from rl3jax.trainer import Metrics, Trainer, TrainState, all_finite, make_trainer
+from rl3jax.trainer import Metrics, Trainer, TrainState, make_trainer
 
 SWEPT = tuple(f.name for f in dataclasses.fields(Hyperparams) if f.name != "iterations")
 UNUSED = ("validate_every", "checkpoint_every", "draw_every")
@@ -284,7 +285,11 @@ def _train(
             states, metrics, finite = update(trainer, runs_on, states)
             alive = alive & np.asarray(finite)  # waits for the device
             seconds.append(time.perf_counter() - started)
-            check_overflow(int(metrics.overflowed_tasks.max()), trainer.n_tasks)
+            check_tasks(
+                int(metrics.overflowed_tasks.max()),
+                int(metrics.out_of_range_tasks.max()),
+                trainer.n_tasks,
+            )
             returns.append(np.where(alive, metrics.mean_return, np.nan))
             line = {
                 "iteration": len(returns),

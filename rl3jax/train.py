@@ -8,16 +8,17 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import jax
 import jax.numpy as jnp
 import tyro
 from flax import struct
 
-from rl3jax import __version__, drawing, loggers, plots, processes, run_folder
+from rl3jax import __version__, debugging, drawing, loggers, plots, processes, run_folder
 from rl3jax.checkpoint import (
     CheckpointError,
     load_agent,
@@ -37,7 +38,8 @@ from rl3jax.commands import (
     stop_signals,
 )
 from rl3jax.config import Config
-from rl3jax.evaluation import check_overflow, evaluate_agent
+from rl3jax.evaluation import check_tasks, evaluate_agent
+from rl3jax.finite import all_finite, first_non_finite
 from rl3jax.loggers import Logger
 from rl3jax.memory import check_memory
 from rl3jax.pretrained import locate
@@ -45,7 +47,7 @@ from rl3jax.processes import LostProcessError, Processes
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import training_key, validation_key
-from rl3jax.trainer import Trainer, TrainState, all_finite, make_trainer
+from rl3jax.trainer import Metrics, Trainer, TrainState, make_trainer
 
 MAY_CHANGE = ("iterations", "devices", "rollout_chunk", "gradient_chunk", "memory_limit")
 """What a resumed run may have otherwise than before; all but the first change rounding at most."""
@@ -63,6 +65,9 @@ class TrainArgs:
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="AGENT")] = None
     """Start from the policy of this agent folder or run folder, or of an agent that comes with the
     package, instead of a fresh one (default: fresh)."""
+    debug: bool = False
+    """Slowly, with JAX's own checks: NaNs where they arise, random keys used twice, leaked tracers,
+    and, in a first meta-episode, indices out of bounds."""
     processes: tyro.conf.OmitArgPrefixes[Processes] = dataclasses.field(default_factory=Processes)
     log: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Log to these as well; each needs its extra installed."""
@@ -101,14 +106,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _train(args: TrainArgs) -> None:
     """From the beginning to the end; only the first process has a folder."""
     begin = _resume if args.resume else _start
-    trainer, folder, state = processes.together(lambda: begin(args))
-    if folder is None:
-        iteration = _follow(trainer, state.train)
-    else:
-        folder.add_provenance()
-        active = [loggers.LOGGERS[name](trainer.config, folder.path) for name in args.log]
-        iteration = Run(trainer, folder, active).run(state)
-    processes.part()
+    with contextlib.ExitStack() as held:
+        if args.debug:
+            held.enter_context(debugging.jax_checks())
+        trainer, folder, state = processes.together(lambda: begin(args, held))
+        if folder is None:
+            iteration = _follow(trainer, state.train)
+        else:
+            folder.add_provenance()
+            active = [loggers.LOGGERS[name](trainer.config, folder.path) for name in args.log]
+            iteration = Run(trainer, folder, active).run(state)
+        processes.part()
     if iteration < trainer.config.iterations:
         raise SystemExit(INTERRUPTED)
 
@@ -116,8 +124,11 @@ def _train(args: TrainArgs) -> None:
 # --- beginnings ---------------------------------------------------------------------------------
 
 
-def _start(args: TrainArgs) -> tuple[Trainer, RunFolder | None, RunState]:
-    """A new run, with a checkpoint of its first state; only the first process has a folder."""
+def _start(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None, RunState]:
+    """A new run, with a checkpoint of its first state; only the first process has a folder.
+
+    The folder is held until `held` is closed.
+    """
     trainer = make_trainer(args.config)
     processes.check_agreement(trainer.config.to_dict())
     if trainer.config.draw_every:
@@ -126,10 +137,13 @@ def _start(args: TrainArgs) -> tuple[Trainer, RunFolder | None, RunState]:
     state = _initial_state(trainer)
     if args.init_from is not None:
         state = _with_policy_of(state, args.init_from, trainer)
+    if args.debug:
+        debugging.check_indices(trainer, state.train, validation_key())
     if jax.process_index() > 0:
         return trainer, None, state
-    folder = run_folder.create(trainer.config, args.config.out)
+    folder = held.enter_context(run_folder.new(trainer.config, args.config.out))
     _save(trainer, folder, state)
+    folder.write_config(trainer.config)  # from now on it is a run, with a checkpoint to go on from
     return trainer, folder, state
 
 
@@ -155,15 +169,17 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
     return dataclasses.replace(state, train=train, best_params=agent.params)
 
 
-def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder | None, RunState]:
+def _resume(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None, RunState]:
     """The newest undamaged checkpoint of a run, and its folder as it was then.
 
-    All processes read the folder; only the first one has it afterwards.
+    All processes read the folder; only the first one has it afterwards, until `held` is closed.
     """
     assert args.resume is not None
     _check_may_change(args)
     folder = RunFolder(args.resume)
     config = folder.read_config()
+    if jax.process_index() == 0:
+        held.enter_context(folder.held())
     checkpoint, manifest, damaged = folder.newest_checkpoint()
     for problem in damaged:
         print(f"warning: {problem}; falling back to the one before", file=sys.stderr)
@@ -186,7 +202,7 @@ def _resume(args: TrainArgs) -> tuple[Trainer, RunFolder | None, RunState]:
     state = trainer.settings.devices.replicate(dataclasses.replace(state, train=train))
     if jax.process_index() > 0:
         return trainer, None, state
-    folder.truncate_metrics(iteration)
+    folder.truncate_metrics(iteration, manifest["description"].get("metrics", ""))
     folder.write_config(extended)
     return trainer, folder, state
 
@@ -206,12 +222,12 @@ def _check_may_change(args: TrainArgs) -> None:
 
 
 def _check_same_run(checkpoint: Path, description: dict[str, Any], config: Config) -> None:
-    if description["rl3jax"] != __version__:
+    version, ours = description.get("rl3jax"), config.to_dict()
+    if version != __version__:
         raise CheckpointError(
-            f"{checkpoint} was written by rl3jax {description['rl3jax']}, this is {__version__}"
+            f"{checkpoint} was written by rl3jax {version}, this is {__version__}"
         )
-    ours = config.to_dict()
-    for name, value in description["config"].items():
+    for name, value in description.get("config", {}).items():
         if name not in MAY_CHANGE and ours.get(name) != value:
             raise CheckpointError(
                 f"{checkpoint} was written with {name} = {value!r}, config.json says "
@@ -227,8 +243,7 @@ def _follow(trainer: Trainer, state: TrainState) -> int:
 
     def iterate() -> tuple[TrainState, bool]:
         after, metrics = trainer.update(state)
-        finite = all(map(math.isfinite, metrics.to_dict().values()))
-        return after, finite and bool(all_finite(after.models))
+        return after, what_is_not_finite(trainer, after, metrics) is None
 
     stopping = False
     with stop_signals() as stop:
@@ -303,8 +318,10 @@ class Run:
         seconds = time.perf_counter() - started
         iteration = int(train.iteration)
         with one_line_errors():
-            check_overflow(int(values["overflowed_tasks"]), self.trainer.n_tasks)
-        _stop_unless_finite(iteration, values, train.models, self.folder)
+            void = int(values["overflowed_tasks"]), int(values["out_of_range_tasks"])
+            check_tasks(*void, self.trainer.n_tasks)
+        if (bad := what_is_not_finite(self.trainer, train, metrics)) is not None:
+            self._stop(bad, iteration, state)
         steps = self.trainer.config.n_tasks * self.trainer.config.horizon
         line = {
             "iteration": iteration,
@@ -317,6 +334,16 @@ class Run:
         if self._due(iteration, self.trainer.config.validate_every):
             return self._validate(state, line)
         return state, line
+
+    def _stop(self, bad: str, iteration: int, before: RunState) -> NoReturn:
+        """Ends the process at the first NaN or infinity, with the last good state on disk."""
+        _save(self.trainer, self.folder, before)
+        fail(
+            f"{bad} in iteration {iteration}; what was before it is kept in "
+            f"{self.folder.checkpoints}. Try a lower --learning-rate, a lower --grad-clip, or "
+            "smaller rewards; --debug tells where a NaN arises",
+            code=NOT_FINITE,
+        )
 
     def _validate(self, state: RunState, line: dict[str, Any]) -> tuple[RunState, dict[str, Any]]:
         """Scores the greedy policy on the validation tasks, and keeps the best."""
@@ -380,23 +407,27 @@ def _save(trainer: Trainer, folder: RunFolder, state: RunState) -> None:
 
 
 def _save_checkpoint(trainer: Trainer, folder: RunFolder, state: RunState) -> None:
-    description = {"rl3jax": __version__, "config": trainer.config.to_dict()}
-    save_checkpoint(folder.checkpoints, int(state.train.iteration), state, description)
+    iteration = int(state.train.iteration)
+    description = {
+        "rl3jax": __version__,
+        "config": trainer.config.to_dict(),
+        "metrics": folder.metrics_digest(iteration),
+    }
+    save_checkpoint(folder.checkpoints, iteration, state, description)
 
 
-def _stop_unless_finite(
-    iteration: int, values: dict[str, float], models: Any, folder: RunFolder
-) -> None:
-    """Ends the process at the first NaN or infinity, before it reaches a checkpoint."""
-    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if not bad and not all_finite(models):
-        bad = ["a parameter is not finite"]
-    if bad:
-        fail(
-            f"{bad[0]} in iteration {iteration}; the checkpoints in {folder.checkpoints} are from "
-            "before. Try a lower --learning-rate, a lower --grad-clip, or smaller rewards",
-            code=NOT_FINITE,
-        )
+def what_is_not_finite(trainer: Trainer, after: TrainState, metrics: Metrics) -> str | None:
+    """What went wrong first in an iteration, in words; `None` if every number is finite."""
+    cause = first_non_finite(metrics.non_finite, trainer.layout)
+    if cause is not None:
+        return cause
+    for name, value in metrics.to_dict().items():
+        if not math.isfinite(value):
+            return f"{name} is {value}"
+    for name, learned in after.models._asdict().items():
+        if not all_finite(learned):
+            return f"a parameter of the {name} is not finite"
+    return None
 
 
 if __name__ == "__main__":

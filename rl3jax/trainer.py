@@ -11,7 +11,6 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +24,7 @@ from rl3jax.checks import ConfigError, check_choice, largest_divisor
 from rl3jax.config import Config, Hyperparams
 from rl3jax.devices import Devices
 from rl3jax.envs import Environment, make_env
+from rl3jax.finite import NonFinite, non_finite
 from rl3jax.networks import Network, make_network
 from rl3jax.object_level import ObjectLearner
 from rl3jax.observation import SHOWN, ObservationLayout
@@ -59,6 +59,8 @@ class Metrics:
         explained_variance: of the value targets by the critic, before the update.
         overflowed_tasks: tasks whose data did not fit into their object-level table (0 unless an
             environment has more next states than it says); training on these is void.
+        out_of_range_tasks: tasks in which the environment named a state that it has not; likewise.
+        non_finite: shares of tasks with numbers that are not; in no line of metrics.
         ppo: losses and diagnostics.
     """
 
@@ -66,12 +68,14 @@ class Metrics:
     stderr_return: jax.Array
     explained_variance: jax.Array
     overflowed_tasks: jax.Array
+    out_of_range_tasks: jax.Array
+    non_finite: NonFinite
     ppo: ppo.Diagnostics
 
     def to_dict(self) -> dict[str, float]:
         """Flat, on the host."""
         values = {**vars(self), **vars(self.ppo)}
-        del values["ppo"]
+        del values["ppo"], values["non_finite"]
         return {name: float(value) for name, value in jax.device_get(values).items()}
 
 
@@ -129,12 +133,14 @@ class Trainer:
         )
 
         mean_return, stderr_return = self._mean_return(trajectory)
-        overflowed = jnp.mean(trajectory.overflowed[-1].astype(float))
+        average = self.settings.devices.average
         metrics = Metrics(
             mean_return=mean_return,
             stderr_return=stderr_return,
             explained_variance=explained_variance,
-            overflowed_tasks=self.settings.devices.average(overflowed) * self.n_tasks,
+            overflowed_tasks=self._tasks_with(trajectory.overflowed),
+            out_of_range_tasks=self._tasks_with(trajectory.out_of_range),
+            non_finite=average(non_finite(trajectory, batch.value_target)),
             ppo=diagnostics,
         )
         return dataclasses.replace(state, iteration=state.iteration + 1, models=models), metrics
@@ -207,6 +213,10 @@ class Trainer:
         returns, n = jnp.sum(trajectory.reward, axis=0), self.n_tasks
         variance = self._variance(returns) * n / max(n - 1, 1)
         return self.settings.devices.mean(returns), jnp.sqrt(variance / n)
+
+    def _tasks_with(self, flags: Bool[Array, "T B"]) -> Float[Array, ""]:
+        """How many tasks of all devices are flagged at some step."""
+        return self.settings.devices.mean(flags.any(axis=0).astype(float)) * self.n_tasks
 
     def _variance(self, x: Float[Array, "..."]) -> Float[Array, ""]:
         """Over the entries on all devices."""
@@ -385,9 +395,3 @@ def _make_estimator(config: Config, env: Environment, successors: int | None) ->
         step_size=config.step_size,
         initial_value=config.initial_value,
     )
-
-
-@jax.jit
-def all_finite(tree: Any) -> Bool[Array, ""]:
-    """Whether every number in a pytree of arrays is neither NaN nor infinite."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

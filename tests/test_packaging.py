@@ -33,13 +33,13 @@ HOUSE = (
     ("agent",),
     ("rollout",),
     ("baselines",),
-    ("ppo",),
+    ("finite", "ppo"),
     ("trainer",),
     ("evaluation", "checkpoint", "memory"),
     ("plots", "drawing"),
     ("run_folder",),
     ("pretrained",),
-    ("commands", "loggers", "processes", "progress"),
+    ("commands", "debugging", "loggers", "processes", "progress"),
     ("train", "evaluate", "render", "sweep"),
 )
 COMMANDS = HOUSE[-1]

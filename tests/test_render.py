@@ -36,7 +36,9 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for name, values in SIZES.items():
         trainer = make_trainer(Config(n_tasks=1, horizon=6, width=4, **values))
-        folder = run_folder.create(trainer.config, str(root / name))
+        folder = run_folder.RunFolder(root / name)
+        folder.path.mkdir()
+        folder.write_config(trainer.config)
         agent = trainer.agent(trainer.init(jax.random.key(0)))
         save_agent(folder.agent, agent)
         other = jax.tree.map(lambda x: x + 1, agent.params)

@@ -382,7 +382,7 @@ def test_evaluate_of_what_is_no_run_or_no_agent(whole, tmp_path, capsys):
     [
         (
             train,
-            {"resume", "init_from", "log", *Processes.__dataclass_fields__}
+            {"resume", "init_from", "log", "debug", *Processes.__dataclass_fields__}
             | Config.__dataclass_fields__.keys(),
         ),
         (evaluate, EvaluateArgs.__dataclass_fields__.keys() - {"run"}),
@@ -393,6 +393,6 @@ def test_help_explains_every_flag(command, fields, capsys):
         run("--help", command)
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    flags = re.findall(r"(--[a-z][a-z-]*) +[A-Z{\[]", text)
+    flags = re.findall(r"(--[a-z][a-z-]*)(?: +[A-Z{\[]|, --no-)", text)
     assert sorted(flags) == sorted("--" + field.replace("_", "-") for field in fields)
     assert text.count("(default:") >= len(flags)

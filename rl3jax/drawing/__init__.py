@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, UInt8
 
 from rl3jax.baselines import AgentOrMaker
+from rl3jax.checkpoint import replacing
 from rl3jax.checks import ConfigError, check_size
 from rl3jax.drawing import files
 from rl3jax.drawing.episode import (
@@ -142,12 +143,8 @@ def save_picture(
         every: films show each `every`-th step, and where an episode ends.
     """
     data = _encode(path.suffix.lower(), episodes, fps, every)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _encode(ending: str, episodes: Mapping[str, MetaEpisode], fps: float, every: int) -> bytes:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from rl3jax.agent import Agent, Decision, PolicyAgent
 from rl3jax.baselines import AgentOrMaker
 from rl3jax.envs import Environment
-from rl3jax.evaluation import check_overflow
+from rl3jax.evaluation import check_tasks
 from rl3jax.object_level import NoLearner, ObjectLearner
 from rl3jax.rollout import Trajectory, rollout
 
@@ -120,10 +120,12 @@ def record_episode(
 
     Raises:
         TableOverflowError: if the agent's object-level table could not hold the task's data.
+        StateRangeError: if the environment named a state outside [0, `num_states`).
     """
     player = agent if isinstance(agent, Agent) else agent(task)
     trajectory = jax.device_get(_record(env, player, task, horizon, key))
-    check_overflow(int(trajectory.overflowed[horizon - 1]), 1)
+    overflowed, out_of_range = trajectory.overflowed[:horizon], trajectory.out_of_range[:horizon]
+    check_tasks(int(overflowed.any()), int(out_of_range.any()), n_tasks=1)
     before: _Situation = trajectory.observation
     return MetaEpisode(
         env=env,
