@@ -80,10 +80,8 @@ def train(training: Training, seed: int, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     arguments = [*command(training, seed), f"--out={folder}"]
-    if any((folder / "checkpoints").glob("*/manifest.json")):
+    if (folder / "config.json").is_file():
         arguments = ["-m", "rl3jax.train", f"--resume={folder}"]
-    elif not (folder / "metrics.jsonl").exists():
-        (folder / "config.json").unlink(missing_ok=True)  # it stopped before its first checkpoint
     one_core = {"JAX_NUM_CPU_DEVICES": "1"}  # trainings run side by side
     with (folder / LOG).open("a") as log:
         done = subprocess.run(

@@ -1,42 +1,42 @@
 """Agents and training states on disk: atomic to write, verified when read, nothing executed.
 
-An agent is one zip file (`agent.npz`): a readable `agent.json` with its static parts, and one array
-a parameter. A checkpoint is a folder: the state as written by orbax, and a manifest with the
-digest of every file, without which a checkpoint does not count.
+An agent is an archive (`agent.npz`): a readable `agent.json` with its static parts, and one array
+a parameter. A checkpoint is a folder: an archive with the state's arrays, and a manifest with its
+digest, without which a checkpoint does not count.
 """
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import shutil
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
-from jax.sharding import SingleDeviceSharding
 
 from rl3jax.agent import PolicyAgent
+from rl3jax.archive import Archive, open_archive, write_archive
+from rl3jax.files import FileError, check_regular, read_json, write_text
 from rl3jax.networks import NETWORKS, Network
 from rl3jax.object_level import LEARNERS, ObjectLearner
 from rl3jax.observation import ObservationLayout
 
 AGENT_FILE = "agent.npz"
 AGENT_FORMAT = "rl3jax-agent-1"
-CHECKPOINT_FORMAT = "rl3jax-checkpoint-1"
+CHECKPOINT_FORMAT = "rl3jax-checkpoint-2"
+STATE_FILE = "state.npz"
 MANIFEST = "manifest.json"
+MANIFEST_FIELDS = {
+    "iteration": int, "description": dict, "arrays": dict, "bytes": int, "sha256": str,
+}  # fmt: skip
 KEPT_CHECKPOINTS = 2
-
-
-class CheckpointError(ValueError):
-    """What was asked to be read is not there, not ours, or damaged; the message is one line."""
+MEMBER_BYTES = 2**10
+"""What an array needs in an archive besides its data, at most."""
+PRECISIONS = ("float32", "float64")
 
 
 # --- agents -------------------------------------------------------------------------------------
@@ -59,62 +59,46 @@ def save_agent(path: str | os.PathLike[str], agent: PolicyAgent) -> None:
     }
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"state_features": agent.state_features, **_named_leaves(agent.params)}
-    with replacing(folder / AGENT_FILE) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        _write_member(archive, "agent.json", json.dumps(header, indent=2).encode())
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=False)
-            _write_member(archive, f"{name}.npy", buffer.getvalue())
+    arrays = {"state_features": agent.state_features, **_named_leaves("params", agent.params)}
+    write_archive(folder / AGENT_FILE, arrays, agent=header)
 
 
 def load_agent(path: str | os.PathLike[str]) -> PolicyAgent:
     """The agent that `save_agent` wrote into the folder `path`.
 
     Raises:
-        CheckpointError: if there is none, or the file is damaged or not ours.
+        FileError: if there is none, or the file is damaged or not ours.
     """
     file = Path(path) / AGENT_FILE
-    if not file.is_file():
-        raise CheckpointError(f"{path} holds no agent (no {AGENT_FILE})")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return _read_agent(archive)
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, OSError) as error:
-        raise CheckpointError(f"{file} is no readable agent: {_one_line(error)}") from error
+    if not file.exists():
+        raise FileError(f"{path} holds no agent (no {AGENT_FILE})")
+    with open_archive(file) as archive:
+        return _read_agent(archive)
 
 
-def _read_agent(archive: zipfile.ZipFile) -> PolicyAgent:
-    header = json.loads(archive.read("agent.json"))
+def _read_agent(archive: Archive) -> PolicyAgent:
+    header = archive.header("agent")
     if header["format"] != AGENT_FORMAT:
         raise ValueError(f"format {header['format']!r}, this version reads {AGENT_FORMAT!r}")
     layout = ObservationLayout(**header["layout"])
     network: Network = _rebuild(header["network"], NETWORKS)
     learner: ObjectLearner = _rebuild(header["learner"], LEARNERS)
+    if getattr(network, "layers", 0) > len(archive):
+        raise ValueError(f"{network} has more layers than there are arrays")
+    dtype = archive.dtype("state_features")
+    if dtype not in PRECISIONS:
+        raise ValueError(f"parameters are {dtype}, not {' or '.join(PRECISIONS)}")
     expected = jax.eval_shape(lambda key: network.init(key, layout.size), jax.random.key(0))
     shapes = {"state_features": (learner.num_states, layout.num_features)}
-    shapes |= {name: leaf.shape for name, leaf in _named_leaves(expected).items()}
-    arrays = {name: _read_array(archive, name, shape) for name, shape in shapes.items()}
-    state_features = arrays.pop("state_features")
-    params = jax.tree.unflatten(jax.tree.structure(expected), list(arrays.values()))
+    shapes |= {name: leaf.shape for name, leaf in _named_leaves("params", expected).items()}
+    arrays = archive.arrays({n: jax.ShapeDtypeStruct(s, dtype) for n, s in shapes.items()})
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
+    precise = {n: jnp.asarray(a, jax.dtypes.canonicalize_dtype(dtype)) for n, a in arrays.items()}
+    state_features = precise.pop("state_features")
+    params = jax.tree.unflatten(jax.tree.structure(expected), list(precise.values()))
     return PolicyAgent(params, state_features, network, learner, layout, bool(header["greedy"]))
-
-
-def _read_array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...]) -> jax.Array:
-    """One float array, whose header is checked before its data are read."""
-    with archive.open(f"{name}.npy") as file:
-        np.lib.format.read_magic(file)
-        stored_shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        if stored_shape != shape or dtype.kind != "f":
-            raise ValueError(f"{name} is {dtype}{stored_shape}, expected float{shape}")
-    with archive.open(f"{name}.npy") as file:
-        array = np.lib.format.read_array(file, allow_pickle=False)
-    return jnp.asarray(array, dtype=jax.dtypes.canonicalize_dtype(array.dtype))
-
-
-def _write_member(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    """Without a date, so that equal agents are equal files."""
-    archive.writestr(zipfile.ZipInfo(name), data)
 
 
 def _describe(part: Any, registry: Mapping[str, type]) -> dict[str, Any]:
@@ -142,11 +126,11 @@ def _rebuild(description: dict[str, Any], registry: Mapping[str, type]) -> Any:
     return registry[fields.pop("kind")](**fields)
 
 
-def _named_leaves(tree: Any) -> dict[str, Any]:
+def _named_leaves(root: str, tree: Any) -> dict[str, Any]:
     """Leaves by their path, such as `params/body/kernel`, in the order of the tree."""
     leaves, _ = jax.tree.flatten_with_path(tree)
     return {
-        "/".join(["params", *(jax.tree_util.keystr((k,), simple=True) for k in path)]): leaf
+        "/".join([root, *(jax.tree_util.keystr((k,), simple=True) for k in path)]): leaf
         for path, leaf in leaves
     }
 
@@ -164,7 +148,7 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
         description: JSON-ready, kept in the manifest.
 
     Raises:
-        CheckpointError, OSError: if it cannot be written; those that are there stay.
+        OSError: if it cannot be written; those that are there stay.
     """
     final = folder / f"{iteration:08d}"
     for left in folder.glob(".*.tmp"):  # by a process that was killed
@@ -184,85 +168,94 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
 
 
 def _write_checkpoint(
-    temporary: Path, iteration: int, state: Any, description: dict[str, Any]
+    folder: Path, iteration: int, state: Any, description: dict[str, Any]
 ) -> None:
     data = jax.device_get(_without_typed_keys(state))  # which devices held it is of no importance
-    try:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(temporary.absolute() / "state", data)
-    except (ValueError, RuntimeError) as error:  # what orbax makes of a full disk
-        raise CheckpointError(f"{temporary} cannot be written: {_one_line(error)}") from error
+    file = folder / STATE_FILE
+    write_archive(file, _named_leaves("state", data))
     manifest = {
         "format": CHECKPOINT_FORMAT,
         "iteration": iteration,
         "description": description,
         "arrays": _signature(data),
-        "files": _digests(temporary),
+        "bytes": file.stat().st_size,
+        "sha256": _digest_of_file(file),
     }
-    write_text(temporary / MANIFEST, json.dumps(manifest, indent=2))
+    manifest["digest"] = _digest_of(manifest)
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=2))
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, the newest first."""
     if not folder.is_dir():
         return []
-    names = [p for p in folder.iterdir() if p.name.isdigit() and (p / MANIFEST).is_file()]
+    names = [p for p in folder.iterdir() if p.name.isdecimal() and (p / MANIFEST).is_file()]
     return sorted(names, key=lambda p: int(p.name), reverse=True)
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose files are all as they were written.
+    """What a checkpoint says of itself; `check_state` says whether that is so.
 
     Raises:
-        CheckpointError: if anything differs.
+        FileError: if the manifest is not as it was written, or is another checkpoint's.
     """
-    try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text())
-        recorded = manifest["files"]
-        if manifest["format"] != CHECKPOINT_FORMAT:
-            raise CheckpointError(f"{checkpoint} has format {manifest['format']!r}")
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{checkpoint} has no readable manifest") from error
-    if _digests(checkpoint) != recorded:
-        raise CheckpointError(f"{checkpoint} is damaged: its files do not match its manifest")
+    manifest = read_json(checkpoint / MANIFEST)
+    if manifest.get("format") != CHECKPOINT_FORMAT:
+        raise FileError(
+            f"{checkpoint} has format {manifest.get('format')!r}; this version reads "
+            f"{CHECKPOINT_FORMAT!r}"
+        )
+    if manifest.pop("digest", None) != _digest_of(manifest):
+        raise FileError(f"{checkpoint} is damaged: its manifest is not as it was written")
+    if not all(isinstance(manifest.get(name), kind) for name, kind in MANIFEST_FIELDS.items()):
+        raise FileError(f"{checkpoint} is damaged: its manifest is not complete")
+    if f"{manifest['iteration']:08d}" != checkpoint.name:
+        raise FileError(f"{checkpoint} is that of iteration {manifest['iteration']}")
     return manifest
+
+
+def check_state(checkpoint: Path, manifest: dict[str, Any], like: Any) -> None:
+    """Checks that a checkpoint's state is as it was written, and of the kind of `like`.
+
+    Raises:
+        FileError: if it is not.
+    """
+    template = jax.eval_shape(_without_typed_keys, like)
+    wanted, stored = _signature(template), manifest["arrays"]
+    for name in {**stored, **wanted}:
+        if stored.get(name) != wanted.get(name):
+            raise FileError(
+                f"{checkpoint} has {name} {stored.get(name)}, wanted {wanted.get(name)}"
+            )
+    file = checkpoint / STATE_FILE
+    size = check_regular(file, _most_bytes(template))
+    if size != manifest["bytes"] or _digest_of_file(file) != manifest["sha256"]:
+        raise FileError(f"{checkpoint} is damaged: its state is not as it was written")
 
 
 def restore_checkpoint(checkpoint: Path, like: Any) -> Any:
     """The state in a checkpoint of the structure and shapes of `like`.
 
     Raises:
-        CheckpointError: if it is damaged, or another kind of state.
+        FileError: if it is damaged, or another kind of state.
     """
+    check_state(checkpoint, read_manifest(checkpoint), like)
     template = jax.eval_shape(_without_typed_keys, like)
-    stored, wanted = read_manifest(checkpoint)["arrays"], _signature(template)
-    for name in {**stored, **wanted}:
-        if stored.get(name) != wanted.get(name):
-            raise CheckpointError(
-                f"{checkpoint} has {name} {stored.get(name)}, wanted {wanted.get(name)}"
-            )
-    here = SingleDeviceSharding(jax.local_devices()[0])
-    template = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), template
-    )
-    with _checkpointer() as checkpointer:
-        data = checkpointer.restore(checkpoint.absolute() / "state", template)
+    with open_archive(checkpoint / STATE_FILE) as archive:
+        arrays = archive.arrays(_named_leaves("state", template))
+    data = jax.tree.unflatten(jax.tree.structure(template), list(arrays.values()))
     return _with_typed_keys(data, like)
-
-
-def _checkpointer() -> ocp.StandardCheckpointer:
-    """Of this process alone, whether it is one of several or not."""
-    me = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
-    )
-    return ocp.StandardCheckpointer(multiprocessing_options=options)
 
 
 def _signature(tree: Any) -> dict[str, str]:
     """Type and shape of every array, by its path."""
     leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
+
+
+def _most_bytes(tree: Any) -> int:
+    """Of an archive of arrays like these."""
+    return sum(x.size * x.dtype.itemsize + MEMBER_BYTES for x in jax.tree.leaves(tree))
 
 
 def _is_key(leaf: Any) -> bool:
@@ -275,39 +268,17 @@ def _without_typed_keys(state: Any) -> Any:
 
 def _with_typed_keys(data: Any, like: Any) -> Any:
     def restore(leaf: Any, x: Any) -> Any:
-        x = jnp.asarray(np.asarray(x))  # free to go to any devices
+        x = jnp.asarray(x)
         return jax.random.wrap_key_data(x) if _is_key(leaf) else x
 
     return jax.tree.map(restore, like, data)
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` but the manifest, by relative path."""
-    files = (p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != MANIFEST)
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+def _digest_of_file(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-# --- files --------------------------------------------------------------------------------------
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces `path` whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved onto it on success."""
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _digest_of(manifest: dict[str, Any]) -> str:
+    """SHA-256 of what a manifest says, however it is spelled."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()

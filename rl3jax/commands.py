@@ -12,8 +12,8 @@ import jax
 import tyro
 from jax.extend.backend import clear_backends
 
-from rl3jax.checkpoint import CheckpointError
 from rl3jax.checks import ConfigError
+from rl3jax.files import FileError
 
 Args = TypeVar("Args")
 
@@ -67,7 +67,7 @@ def one_line_errors() -> Iterator[None]:
     """Turns errors that are the user's into one line on stderr and exit code 2."""
     try:
         yield
-    except (ConfigError, CheckpointError) as error:
+    except (ConfigError, FileError) as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}")

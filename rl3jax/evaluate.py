@@ -13,12 +13,13 @@ from rich.table import Table
 
 from rl3jax import baselines, plots
 from rl3jax.baselines import AgentOrMaker
-from rl3jax.checkpoint import load_agent, write_text
+from rl3jax.checkpoint import load_agent
 from rl3jax.checks import ConfigError
 from rl3jax.commands import one_line_errors, parse, prepare_jax
 from rl3jax.config import Config
 from rl3jax.envs import Environment
 from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
+from rl3jax.files import write_text
 from rl3jax.pretrained import locate
 from rl3jax.run_folder import RunFolder, provenance
 from rl3jax.seeding import held_out_key

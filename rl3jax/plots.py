@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
-from rl3jax.checkpoint import replacing
 from rl3jax.evaluation import Evaluation
+from rl3jax.files import replacing
 
 BAND = 1.96  # standard errors on either side: a 95 % interval
 

@@ -15,7 +15,6 @@ evaluations/      what `rl3jax.evaluate` wrote
 import contextlib
 import datetime
 import hashlib
-import itertools
 import json
 import os
 import platform
@@ -29,10 +28,12 @@ from typing import Any
 import jax
 from filelock import FileLock, Timeout
 
-from rl3jax.checkpoint import CheckpointError, checkpoints, read_manifest, write_text
 from rl3jax.checks import ConfigError
 from rl3jax.config import Config
+from rl3jax.files import FileError, check_regular, one_line, read_json, replacing, write_text
 
+LONGEST_LINE, LARGEST_METRICS = 2**16, 2**30
+"""Bytes of metrics.jsonl: some fifty times what our lines have; a million of ours."""
 RECORDED_PACKAGES = ("rl3jax", "jax", "jaxlib", "flax", "optax", "distrax", "gymnax", "numpy")
 
 
@@ -103,32 +104,22 @@ class RunFolder:
         """The config of the run.
 
         Raises:
-            ConfigError: if the folder is no run or its config is not readable.
+            ConfigError: if the folder is no run, or its config not allowed.
+        FileError: if its config is not readable.
         """
         file = self.path / "config.json"
-        try:
-            values = json.loads(file.read_text())
-        except OSError as error:
-            raise ConfigError(f"{self.path} is no run folder (no config.json)") from error
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ConfigError(f"{file} is damaged: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{file} is damaged: no JSON object")
-        return Config.from_dict(values)
+        if not file.exists():
+            raise ConfigError(f"{self.path} is no run folder (no config.json)")
+        return Config.from_dict(read_json(file))
 
     def add_provenance(self) -> None:
         """Appends what this process runs on.
 
         Raises:
-            CheckpointError: if what is there is damaged.
+            FileError: if what is there is damaged.
         """
         file = self.path / "provenance.json"
-        try:
-            entries = json.loads(file.read_text()) if file.is_file() else []
-        except ValueError as error:
-            raise CheckpointError(f"{file} is damaged: {error}") from error
-        if not isinstance(entries, list):
-            raise CheckpointError(f"{file} is damaged: no JSON array")
+        entries = read_json(file, kind=list) if file.exists() else []
         write_text(file, json.dumps([*entries, provenance()], indent=2) + "\n")
 
     def append_metrics(self, line: dict[str, Any]) -> None:
@@ -146,55 +137,43 @@ class RunFolder:
 
     def metrics_digest(self, iteration: int) -> str:
         """SHA-256 of the lines up to an iteration, by which a checkpoint knows its metrics."""
+        return hashlib.sha256(self._lines_until(iteration)).hexdigest()
+
+    def _lines_until(self, iteration: int) -> bytes:
         if not self.metrics.is_file():
-            return hashlib.sha256().hexdigest()
+            return b""
         with self.metrics.open("rb") as file:
-            return hashlib.sha256(b"".join(itertools.islice(file, iteration))).hexdigest()
+            return b"".join(file.readline(LONGEST_LINE) for _ in range(iteration))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All complete lines.
 
         Raises:
-            CheckpointError: if a line is damaged.
+            FileError: if a line is damaged.
         """
-        if not self.metrics.is_file():
+        if not self.metrics.exists():
             return []
+        check_regular(self.metrics, LARGEST_METRICS)
         try:
-            lines = self.metrics.read_text().splitlines(keepends=True)
+            lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
             return [json.loads(line) for line in lines if line.endswith("\n")]
-        except ValueError as error:
-            raise CheckpointError(f"{self.metrics} is damaged: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise FileError(f"{self.metrics} is damaged: {one_line(error)}") from error
 
     def truncate_metrics(self, iteration: int, digest: str) -> None:
         """Forgets lines after `iteration`, which will be written again.
 
         Raises:
-            CheckpointError: if lines up to it are missing, or are not those of `digest`.
+            FileError: if those up to it are not those of `digest`.
         """
-        numbers = [line.get("iteration") for line in self.read_metrics()[:iteration]]
-        if numbers != list(range(1, iteration + 1)):
-            raise CheckpointError(f"{self.metrics} lacks iterations before {iteration}")
-        if self.metrics_digest(iteration) != digest:
-            raise CheckpointError(
-                f"{self.metrics} is not as it was when the checkpoint of iteration {iteration} was "
-                "written: changed, or of another run"
+        lines = self._lines_until(iteration)
+        if hashlib.sha256(lines).hexdigest() != digest:
+            raise FileError(
+                f"{self.metrics} is damaged: its lines up to iteration {iteration} are not those "
+                "that the checkpoint was written with"
             )
-        lines = self.metrics.read_text().splitlines(keepends=True) if iteration else []
-        write_text(self.metrics, "".join(lines[:iteration]))
-
-    def newest_checkpoint(self) -> tuple[Path, dict[str, Any], list[str]]:
-        """The newest undamaged checkpoint, its manifest, and what is wrong with newer ones.
-
-        Raises:
-            CheckpointError: if there is none.
-        """
-        damaged: list[str] = []
-        for path in checkpoints(self.checkpoints):
-            try:
-                return path, read_manifest(path), damaged
-            except CheckpointError as error:
-                damaged.append(str(error))
-        raise CheckpointError("; ".join([f"{self.path} has no complete checkpoint", *damaged]))
+        with replacing(self.metrics) as temporary:
+            temporary.write_bytes(lines)
 
 
 def default_path(config: Config, root: Path = Path("runs")) -> Path:

@@ -32,7 +32,7 @@ from rich.table import Table
 
 from rl3jax import devices, plots, run_folder
 from rl3jax.agent import PolicyAgent
-from rl3jax.checkpoint import save_agent, write_text
+from rl3jax.checkpoint import save_agent
 from rl3jax.checks import ConfigError, check_size, nearest_name
 from rl3jax.commands import (
     INTERRUPTED,
@@ -46,6 +46,7 @@ from rl3jax.commands import (
 from rl3jax.config import Config, Hyperparams
 from rl3jax.devices import Devices
 from rl3jax.evaluation import check_tasks, evaluate_agent
+from rl3jax.files import write_text
 from rl3jax.finite import all_finite
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder, provenance

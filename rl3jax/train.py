@@ -20,8 +20,10 @@ from flax import struct
 
 from rl3jax import __version__, debugging, drawing, loggers, plots, processes, run_folder
 from rl3jax.checkpoint import (
-    CheckpointError,
+    check_state,
+    checkpoints,
     load_agent,
+    read_manifest,
     restore_checkpoint,
     save_agent,
     save_checkpoint,
@@ -39,6 +41,7 @@ from rl3jax.commands import (
 )
 from rl3jax.config import Config
 from rl3jax.evaluation import check_tasks, evaluate_agent
+from rl3jax.files import FileError
 from rl3jax.finite import all_finite, first_non_finite
 from rl3jax.loggers import Logger
 from rl3jax.memory import check_memory
@@ -180,31 +183,62 @@ def _resume(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None
     config = folder.read_config()
     if jax.process_index() == 0:
         held.enter_context(folder.held())
-    checkpoint, manifest, damaged = folder.newest_checkpoint()
-    for problem in damaged:
-        print(f"warning: {problem}; falling back to the one before", file=sys.stderr)
-    _check_same_run(checkpoint, manifest["description"], config)
+    like = _shape_of_state(config)
+    checkpoint, manifest = _newest_checkpoint(folder, config, like)
+    iteration, description = manifest["iteration"], manifest["description"]
 
+    # What may change is that of the checkpoint: config.json is written after it.
+    before = Config.from_dict(description["config"])
     changes = {name: getattr(args.config, name) for name in MAY_CHANGE}
-    extended = dataclasses.replace(
-        config, **{name: value for name, value in changes.items() if value is not None}
+    config = dataclasses.replace(
+        before, **{name: value for name, value in changes.items() if value is not None}
     )
-    iteration = manifest["iteration"]
-    if extended.iterations < iteration:
-        raise ConfigError(f"--iterations {extended.iterations}: the run has {iteration} already")
-    trainer = make_trainer(extended)
-    processes.check_agreement(extended.to_dict())
+    if config.iterations < iteration:
+        raise ConfigError(f"--iterations {config.iterations}: the run has {iteration} already")
+    trainer = make_trainer(config)
+    processes.check_agreement(config.to_dict())
     print(check_memory(trainer))
-    state = restore_checkpoint(checkpoint, jax.eval_shape(lambda: _initial_state(trainer)))
+    state = restore_checkpoint(checkpoint, like)
     iterations = trainer.config.hyperparams().iterations
     hyperparams = dataclasses.replace(state.train.hyperparams, iterations=iterations)
     train = dataclasses.replace(state.train, hyperparams=hyperparams)
     state = trainer.settings.devices.replicate(dataclasses.replace(state, train=train))
     if jax.process_index() > 0:
         return trainer, None, state
-    folder.truncate_metrics(iteration, manifest["description"].get("metrics", ""))
-    folder.write_config(extended)
+    folder.truncate_metrics(iteration, description["metrics"])
+    if config != before:
+        _save_checkpoint(trainer, folder, state)
+    folder.write_config(config)
     return trainer, folder, state
+
+
+def _shape_of_state(config: Config) -> RunState:
+    trainer = make_trainer(dataclasses.replace(config, devices=None))
+    return jax.eval_shape(lambda: _initial_state(trainer))
+
+
+def _newest_checkpoint(
+    folder: RunFolder, config: Config, like: RunState
+) -> tuple[Path, dict[str, Any]]:
+    """The newest undamaged checkpoint of a run, and its manifest; newer ones are warned of.
+
+    Raises:
+        FileError: if there is none.
+        ConfigError: if it is of another config or version.
+    """
+    problems: list[str] = []
+    for checkpoint in checkpoints(folder.checkpoints):
+        try:
+            manifest = read_manifest(checkpoint)
+            _check_same_run(checkpoint, manifest["description"], config)
+            check_state(checkpoint, manifest, like)
+        except FileError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            print(f"warning: {problem}; falling back to the one before", file=sys.stderr)
+        return checkpoint, manifest
+    raise FileError("; ".join([f"{folder.path} has no complete checkpoint", *problems]))
 
 
 def _check_may_change(args: TrainArgs) -> None:
@@ -222,14 +256,14 @@ def _check_may_change(args: TrainArgs) -> None:
 
 
 def _check_same_run(checkpoint: Path, description: dict[str, Any], config: Config) -> None:
-    version, ours = description.get("rl3jax"), config.to_dict()
+    version, stored, ours = (*map(description.get, ("rl3jax", "config")), config.to_dict())
     if version != __version__:
-        raise CheckpointError(
-            f"{checkpoint} was written by rl3jax {version}, this is {__version__}"
-        )
-    for name, value in description.get("config", {}).items():
+        raise ConfigError(f"{checkpoint} was written by rl3jax {version}, this is {__version__}")
+    if not isinstance(stored, dict) or not isinstance(description.get("metrics"), str):
+        raise FileError(f"{checkpoint} is damaged: its manifest is not complete")
+    for name, value in stored.items():
         if name not in MAY_CHANGE and ours.get(name) != value:
-            raise CheckpointError(
+            raise ConfigError(
                 f"{checkpoint} was written with {name} = {value!r}, config.json says "
                 f"{ours.get(name)!r}"
             )

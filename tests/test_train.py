@@ -1,3 +1,5 @@
+import errno
+import io
 import json
 import os
 import re
@@ -5,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import chex
 import jax
@@ -12,11 +16,13 @@ import jax.numpy as jnp
 import pytest
 from PIL import Image
 
-from rl3jax import Config, evaluate, load_agent, train
+import rl3jax
+from rl3jax import Config, evaluate, load_agent, run_folder, train
 from rl3jax.checkpoint import checkpoints
 from rl3jax.evaluate import EvaluateArgs
 from rl3jax.ppo import Diagnostics
 from rl3jax.processes import Processes
+from rl3jax.train import TrainArgs
 
 SMALL = "--n-tasks 16 --horizon 8 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
 TIMINGS = ("seconds", "steps_per_second")
@@ -241,7 +247,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, tmp_path, caps
     folder = tmp_path / "damaged"
     run(f"{SMALL} --iterations 6 --validate-every 2 --checkpoint-every 2 --out {folder}")
     newest = checkpoints(folder / "checkpoints")[0]
-    next(p for p in (newest / "state").rglob("*") if p.is_file()).write_bytes(b"")
+    (newest / "state.npz").write_bytes(b"")
     run(f"--resume {folder}")
     assert "00000006 is damaged" in capsys.readouterr().err
     assert_same_run(folder, whole)
@@ -270,7 +276,7 @@ def test_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, c
         run(f"{SMALL} --iterations 9 --checkpoint-every 1 --out {folder}")
     assert caught.value.code == 1
     error = capsys.readouterr().err
-    assert "critic_loss is nan in iteration 4" in error
+    assert "critic_loss is nan in iteration 4; what was before it is kept in" in error
     assert "--learning-rate" in error
     assert checkpoints(folder / "checkpoints")[0].name == "00000003"
     assert len(metrics(folder)) == 3
@@ -352,12 +358,74 @@ def test_resume_of_another_config_names_the_field(whole, tmp_path, capsys):
     assert "entropy" in refused(capsys, f"--resume {target}")
 
 
-def test_resume_of_another_version_names_both(whole, tmp_path, capsys):
-    target = edited(
-        whole, tmp_path / "a", "checkpoints/00000006/manifest.json",
-        lambda m: m["description"].update(rl3jax="9.9"),
-    )  # fmt: skip
-    assert "9.9" in refused(capsys, f"--resume {target}")
+def test_resume_of_another_version_names_both(whole, capsys, monkeypatch):
+    monkeypatch.setattr(train, "__version__", "9.9")
+    error = refused(capsys, f"--resume {whole}")
+    assert "9.9" in error
+    assert f"was written by rl3jax {rl3jax.__version__}" in error
+
+
+def test_the_checkpoint_decides_what_may_change(whole, tmp_path):
+    """config.json is written after it, so a kill between the two leaves an older one."""
+    target = edited(whole, tmp_path / "a", "config.json", lambda c: c.update(iterations=900))
+    run(f"--resume {target}")
+    assert_same_run(target, whole)
+    assert json.loads((target / "config.json").read_text())["iterations"] == 6
+
+
+def test_an_extended_run_stays_extended_when_it_is_killed_at_once(whole, tmp_path):
+    target = tmp_path / "a"
+    subprocess.run(["cp", "-r", whole, target], check=True)
+    trainer, _, _ = train._resume(TrainArgs(Config(iterations=8), target), ExitStack())
+    assert trainer.config.iterations == 8
+    run(f"--resume {target}")
+    assert len(metrics(target)) == 8
+
+
+def test_metrics_of_another_run_are_noticed(whole, tmp_path, capsys):
+    run(f"{SMALL} --iterations 6 --seed 1 --validate-every 2 --out {tmp_path / 'other'}")
+    target = tmp_path / "a"
+    subprocess.run(["cp", "-r", whole, target], check=True)
+    (tmp_path / "other" / "metrics.jsonl").rename(target / "metrics.jsonl")
+    assert "metrics.jsonl is damaged: its lines" in refused(capsys, f"--resume {target}")
+
+
+def test_two_trainings_do_not_share_a_folder(whole, tmp_path, capsys):
+    with run_folder.RunFolder(whole).held():
+        assert "another process trains into it" in refused(capsys, f"--resume {whole}")
+    with run_folder.new(Config(), str(tmp_path / "a")):
+        error = refused(capsys, f"{SMALL} --iterations 1 --out {tmp_path / 'a'}")
+    assert "another process trains into it" in error
+
+
+def test_a_folder_is_a_run_once_there_is_something_to_go_on_from(tmp_path, monkeypatch):
+    """Killed before, it is started anew by the same command."""
+
+    def killed(*_):
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder.RunFolder, "write_config", killed)
+        with pytest.raises(SystemExit):
+            run(f"{SMALL} --iterations 1 --out {tmp_path / 'a'}")
+    assert checkpoints(tmp_path / "a" / "checkpoints")
+    run(f"{SMALL} --iterations 1 --out {tmp_path / 'a'}")
+
+
+def test_a_line_of_metrics_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    folder = run_folder.RunFolder(tmp_path)
+    folder.append_metrics({"iteration": 1})
+
+    class Full(io.FileIO):
+        def write(self, data):
+            super().write(data[:5])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, *args, **kwargs: Full(path, "ab"))
+        with pytest.raises(OSError, match=r"No space left.*metrics\.jsonl"):
+            folder.append_metrics({"iteration": 2})
+    assert folder.read_metrics() == [{"iteration": 1}]
 
 
 def test_resume_without_a_complete_checkpoint(whole, tmp_path, capsys):
@@ -372,7 +440,7 @@ def test_evaluate_of_what_is_no_run_or_no_agent(whole, tmp_path, capsys):
     assert "no run folder" in refused(capsys, f"{tmp_path}", evaluate)
     subprocess.run(["cp", "-r", whole, tmp_path / "a"], check=True)
     (tmp_path / "a" / "agent" / "agent.npz").write_bytes(b"PK")
-    assert "no readable agent" in refused(capsys, f"{tmp_path / 'a'}", evaluate)
+    assert "agent.npz is damaged or not ours" in refused(capsys, f"{tmp_path / 'a'}", evaluate)
     assert "did you mean 'ood'" in refused(capsys, f"{whole} --variation oood", evaluate)
     assert "n_tasks" in refused(capsys, f"{whole} --n-tasks 0", evaluate)
 

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import PRNGKeyArray, UInt8
 
 from rl3jax.baselines import AgentOrMaker
-from rl3jax.checkpoint import replacing
 from rl3jax.checks import ConfigError, check_size
 from rl3jax.drawing import files
 from rl3jax.drawing.episode import (
@@ -30,6 +29,7 @@ from rl3jax.drawing.pictures import (
     view_type,
 )
 from rl3jax.envs import Environment
+from rl3jax.files import replacing
 
 __all__ = [
     "ENDINGS",

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rl3jax.agent import PolicyAgent
-from rl3jax.checkpoint import load_agent, save_agent, write_text
+from rl3jax.checkpoint import load_agent, save_agent
 from rl3jax.checks import check_choice
 from rl3jax.config import Config
+from rl3jax.files import read_json, write_text
 from rl3jax.run_folder import RunFolder
 
 FOLDER = Path(__file__).parent
@@ -79,7 +80,7 @@ def pretrained_card(name: str) -> Card:
         ConfigError: if there is none of that name.
     """
     folder = _folder(name)
-    card = json.loads((folder.path / CARD_FILE).read_text(encoding="utf-8"))
+    card = read_json(folder.path / CARD_FILE)
     scores = tuple(CardScore(**_as_tuples(score)) for score in card.pop("scores"))
     return Card(**card, scores=scores, config=folder.read_config().to_dict())
 

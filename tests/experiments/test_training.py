@@ -195,12 +195,10 @@ def test_an_interrupted_training_is_resumed(run, started):
 
 
 def test_a_training_killed_before_its_first_checkpoint_starts_anew(run, started):
-    """rl3jax.train would refuse a folder that holds a config, and has nothing to resume."""
-    run.config()
+    """Without a config the folder is no run: there is nothing to resume."""
     (run.folder / "checkpoints" / ".00000000.tmp").mkdir(parents=True)
     refusal(training.train, TINY, 0, run.folder)
     assert started == [[*training.command(TINY, 0), f"--out={run.folder}"]]
-    assert not (run.folder / "config.json").exists()
 
 
 def test_a_training_that_lost_its_checkpoints_is_left_alone(run, started):
