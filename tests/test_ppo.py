@@ -12,6 +12,7 @@ from scipy.stats import chisquare
 
 from rl3jax import ppo
 from rl3jax.config import Config
+from rl3jax.devices import AXIS, Devices
 from rl3jax.networks import make_network
 
 T, B, D, A = 6, 10, 4, 3
@@ -276,6 +277,17 @@ def test_minibatches_are_random_and_each_has_its_share_of_every_group():
     assert together == pytest.approx(1 / 9, abs=0.02)
 
 
+def test_several_devices_share_the_minibatches_of_one():
+    """Of 12 tasks, device 0 has 0–5 and device 1 has 6–11; each counts its own from 0."""
+    alone = ppo.shuffled(settings(tasks_per_minibatch=4), 12, jax.random.key(0)).reshape(3, 2, 2)
+    shared = settings(tasks_per_minibatch=4, devices=Devices(2))
+    of_device = functools.partial(ppo.shuffled, shared, 6)
+    own = jax.vmap(of_device, None, axis_name=AXIS, axis_size=2)(jax.random.key(0))
+    for device in range(2):
+        expected = alone[:, device] - 6 * device
+        np.testing.assert_array_equal(own[device].reshape(3, 2), expected)
+
+
 @pytest.mark.parametrize("size", [1, 2, 5, 10])
 def test_gradients_in_chunks_are_those_of_the_whole_minibatch(size):
     models, data, key = fresh(settings(tasks_per_minibatch=B))
@@ -295,6 +307,11 @@ def test_chunks_of_tasks_change_no_result(size):
     y = jnp.arange(float(T * B)).reshape(T, B)
     chunked = ppo.over_task_chunks(lambda x, y: x.sum(-1) + y, size, x, y)
     np.testing.assert_array_equal(chunked, x.sum(-1) + y)
+
+
+def test_chunks_of_one_array_whose_results_have_further_axes():
+    x = jnp.arange(float(T * B * D)).reshape(T, B, D)
+    np.testing.assert_array_equal(ppo.over_task_chunks(lambda x: 2 * x, 3, x), 2 * x)
 
 
 def test_ppo_learns_the_better_action_and_the_value():

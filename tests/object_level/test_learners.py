@@ -195,6 +195,7 @@ def test_sizes_are_whole_numbers_of_at_least_1(make, sizes):
             "sweeps_per_step needs a discount below 1",
         ),
         (q_learning, {"discount": -0.5}, "discount must be a finite number"),
+        (q_learning, {"discount": 1.1}, r"discount must be a finite number in \[0, 1\], not 1.1"),
         (q_learning, {"step_size": 2.0}, r"step_size must be a finite number in \(0, 1\], not 2.0"),
         (q_learning, {"step_size": 0.0}, r"step_size must be a finite number in \(0, 1\], not 0.0"),
         (q_learning, {"initial_value": float("inf")}, "initial_value must be a finite number"),

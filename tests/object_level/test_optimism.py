@@ -54,11 +54,11 @@ def test_the_end_of_an_episode_is_worth_nothing_more():
 def test_an_action_without_effect_stops_looking_like_exploration():
     """Action 0 does nothing anywhere; only action 1 leads on."""
     learner = value_iteration(6, 2, optimism=OPTIMISM, known="visited", sweeps_per_step=50)
-    table = learner.init()
+    table, update = learner.init(), jax.jit(learner.update)
     for _ in range(4):
-        table = learner.update(table, 0, 0, -1.0, 0, False)
+        table = update(table, 0, 0, -1.0, 0, False)
     for s in range(3):
-        table = learner.update(table, s, 1, -1.0, s + 1, False)
+        table = update(table, s, 1, -1.0, s + 1, False)
     q = jnp.stack([learner.estimates(table, s).q_optimistic for s in range(4)])
     assert (q[:, 1] > q[:, 0]).all()
     # The untried pair at the end of the corridor is worth the optimism, and the way there less by

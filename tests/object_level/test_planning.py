@@ -96,11 +96,12 @@ def test_in_a_bandit_the_best_arm_is_best_throughout():
     assert (actions == task.success_prob.argmax()).all()
 
 
-def test_many_actions_do_not_fit_int8():
-    env = Bandit(num_arms=200)
+@pytest.mark.parametrize(("num_arms", "dtype"), [(127, jnp.int8), (128, jnp.int32)])
+def test_many_actions_do_not_fit_int8(num_arms, dtype):
+    env = Bandit(num_arms=num_arms)
     task = env.sample_task(jax.random.key(1))
     _, actions = plan(env.tabular(task), env.task_horizon, budget=2)
-    assert actions.dtype == jnp.int32
+    assert actions.dtype == dtype
     assert (actions == task.success_prob.argmax()).all()
 
 

@@ -172,9 +172,9 @@ def test_absorbing_and_unknown_states_have_none():
 
 def test_they_shrink_with_data():
     learner = value_iteration(2, 1, standard_errors=True)
-    table, errors = learner.init(), []
+    table, errors, update = learner.init(), [], jax.jit(learner.update)
     for t in range(60):
-        table = jax.jit(learner.update)(table, t % 2, 0, float(t % 3), (t // 2) % 2, False)
+        table = update(table, t % 2, 0, float(t % 3), (t // 2) % 2, False)
         errors.append(float(learner.estimates(table, 0).q_stderr[0]))
     assert errors[-1] < errors[20] < errors[5]
 
