@@ -14,7 +14,7 @@ import pytest
 
 from rl3jax import Config, devices, make_trainer
 from rl3jax.checks import ConfigError
-from rl3jax.devices import Devices, choose
+from rl3jax.devices import AXIS, Devices, choose
 
 RUNS = {
     "gru": {"env": "mdp", "network": "gru", "minibatches": 2},
@@ -126,6 +126,15 @@ def test_as_many_devices_as_divide_the_work(monkeypatch):
     assert choose(2, {"tasks": 40}).count == 2
 
 
+def test_several_processes_use_all_their_devices(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert choose(None, {"tasks": 40}).count == 8
+    assert choose(8, {"tasks": 40}).count == 8
+    with pytest.raises(ConfigError, match="devices must be 8, those of all processes; not 4"):
+        choose(4, {"tasks": 40})
+
+
 def test_devices_that_there_are_not():
     with pytest.raises(ConfigError, match="devices must be at most 1, all that there are; not 64"):
         make_trainer(Config(devices=64, n_tasks=64, minibatches=1))
@@ -160,6 +169,23 @@ def test_one_device_leaves_everything_as_it_is():
     assert alone.mean(x) == 2.5
     assert alone.on_each(max) is max
     assert alone.split(max) is max
+
+
+# An axis of vmap stands in for devices wherever no more is asked of them than to talk.
+
+
+def test_means_are_over_all_devices():
+    x = jnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(jax.vmap(Devices(2).mean, axis_name=AXIS)(x), [2.5, 2.5])
+    average = jax.vmap(Devices(2).average, axis_name=AXIS)({"x": x, "first": [x[:, 0]]})
+    np.testing.assert_array_equal(average["x"], [[1.5, 2.5, 3.5]] * 2)
+    np.testing.assert_array_equal(average["first"][0], [1.5, 1.5])
+
+
+def test_every_device_has_a_share_of_its_own():
+    x = jnp.arange(12.0).reshape(6, 2)
+    own = jax.vmap(Devices(3).own, None, axis_name=AXIS, axis_size=3)(x)
+    np.testing.assert_array_equal(own, x.reshape(3, 2, 2))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import jax
+import numpy as np
 import pytest
 
 from rl3jax import processes, train
@@ -143,6 +146,26 @@ def test_a_coordinator_that_does_not_answer(monkeypatch):
         join(Processes(f"localhost:{port}", 2, 1))
 
 
+def fail_to_meet(*address):
+    raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: too late\nand much more")
+
+
+@pytest.mark.parametrize(
+    ("meet", "expected"),
+    [
+        (lambda *address: time.sleep(0.3), "the 2 processes did not all come to host:1 within 0.1"),
+        (fail_to_meet, "no meeting at coordinator host:1: DEADLINE_EXCEEDED: too late$"),
+    ],
+)
+def test_a_meeting_that_fails(monkeypatch, meet, expected):
+    monkeypatch.setattr(processes, "MEETING_SECONDS", 0.1)
+    monkeypatch.setattr(processes, "_meet", meet)
+    with ThreadPoolExecutor(1) as thread:
+        monkeypatch.setattr(processes, "_THREAD", thread)
+        with pytest.raises(ConfigError, match=expected):
+            join(Processes("host:1", 2, 0))
+
+
 def test_one_process_needs_nothing():
     join(Processes())
     processes.check_agreement({"a": 1})
@@ -161,6 +184,36 @@ def test_one_process_needs_nothing():
 def short_beats(monkeypatch):
     monkeypatch.setattr(processes, "BEAT_SECONDS", 0.02)
     monkeypatch.setattr(processes, "SILENT_BEATS", 25)
+
+
+def test_process_0_has_a_line_to_each_of_the_others(monkeypatch):
+    held, port_of_first, known = {}, [], threading.Event()
+
+    def gather(port):
+        if threading.current_thread().name == "0":
+            port_of_first.append(port)
+            known.set()
+        known.wait(5)
+        return port_of_first
+
+    def hold(line, peer, number):
+        held[threading.current_thread().name, number] = peer
+
+    monkeypatch.setattr(processes, "_gather", gather)
+    monkeypatch.setattr(processes.Line, "hold", hold)
+    threads = [
+        threading.Thread(target=processes.Line().open, args=("localhost:1", 3, i), name=str(i))
+        for i in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert held.keys() == {("0", 1), ("0", 2), ("1", 0), ("2", 0)}
+    for i in (1, 2):
+        with held["0", i] as first, held[str(i), 0] as other:
+            first.sendall(b"hello")
+            assert other.recv(5) == b"hello"
 
 
 def test_beats_keep_a_line(short_beats):
@@ -253,3 +306,46 @@ def test_errors_of_ours_are_no_loss(one_of_several):
     lose(one_of_several)
     with pytest.raises(ConfigError, match="no such thing"):
         processes.together(fail)
+
+
+def test_a_flag_in_any_process_counts_and_all_part_together(one_of_several, monkeypatch):
+    flags, parted = [0, 1], []
+    monkeypatch.setattr(
+        processes.multihost_utils, "process_allgather", lambda own: np.array([own, flags[1:]])
+    )
+    monkeypatch.setattr(processes.jax.distributed, "shutdown", lambda: parted.append(True))
+    assert processes.in_any(False)
+    flags[1] = 0
+    assert not processes.in_any(False)
+    assert processes.in_any(True)
+    processes.part()
+    assert parted == [True]
+
+
+def test_a_process_of_other_flags_is_named(monkeypatch):
+    ours, theirs = {"env": "mdp", "entropy": 0.1}, {"env": "mdp", "entropy": 0.2}
+
+    def gather(own):
+        other = json.dumps(theirs).encode().ljust(len(own))
+        return np.stack([own, own, np.frombuffer(other, np.uint8)])
+
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 3)
+    monkeypatch.setattr(processes.multihost_utils, "process_allgather", gather)
+    with pytest.raises(ConfigError, match=r"process 2 has entropy = 0.2, process 0 has 0.1"):
+        processes.check_agreement(ours)
+    theirs["entropy"] = 0.1
+    processes.check_agreement(ours)
+
+
+@pytest.mark.parametrize(("error", "code"), [(SystemExit(3), 3), (ValueError("no more"), 1)])
+def test_one_of_several_that_fails_ends_without_waiting(one_of_several, monkeypatch, error, code):
+    class EndedError(BaseException):
+        pass
+
+    def end(code):
+        raise EndedError(code)
+
+    monkeypatch.setattr(processes.os, "_exit", end)
+    with pytest.raises(EndedError) as ended, processes.ending_at_once():
+        raise error
+    assert ended.value.args == (code,)

@@ -1,0 +1,89 @@
+"""What the commands share: caches and cores, errors in one line, signals."""
+
+import os
+import signal
+from types import SimpleNamespace
+
+import pytest
+
+from rl3jax import commands
+from rl3jax.checks import ConfigError
+
+
+@pytest.fixture
+def jax_config(monkeypatch):
+    """The settings of a JAX to which nobody has said anything yet."""
+    values = {"jax_compilation_cache_dir": None, "jax_num_cpu_devices": commands.UNSET}
+    config = SimpleNamespace(values=values, update=values.__setitem__)
+    monkeypatch.setattr(commands, "jax", SimpleNamespace(config=config))
+    monkeypatch.setattr(commands, "clear_backends", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5}, raising=False)
+    return values
+
+
+@pytest.mark.parametrize(("cores", "devices"), [(None, 3), (2, 2)])
+def test_cores_are_devices_and_compiled_programs_are_kept(jax_config, cores, devices):
+    commands.prepare_jax(cores)
+    assert jax_config == {
+        "jax_compilation_cache_dir": "/caches/rl3jax/compiled",
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_num_cpu_devices": devices,
+    }
+
+
+def test_what_the_environment_says_goes_first(jax_config, monkeypatch):
+    said = {"jax_compilation_cache_dir": "/mine", "jax_num_cpu_devices": 7}
+    jax_config |= said
+    commands.prepare_jax(2)
+    assert jax_config == said
+    jax_config["jax_num_cpu_devices"] = commands.UNSET
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+    commands.prepare_jax(2)
+    assert jax_config["jax_num_cpu_devices"] == commands.UNSET
+
+
+@pytest.mark.parametrize(("count", "cores"), [(6, 6), (None, 1)])
+def test_where_no_core_is_assigned_all_are_taken(monkeypatch, count, cores):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: count)
+    assert commands._cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConfigError("x must be y, not z"), "error: x must be y, not z\n"),
+        (FileNotFoundError(2, "No such file", "a.json"), "error: a.json: No such file\n"),
+        (OSError("disk is full"), "error: a file: disk is full\n"),
+    ],
+)
+def test_errors_of_the_user_are_one_line(capsys, error, line):
+    with pytest.raises(SystemExit) as ended, commands.one_line_errors():
+        raise error
+    assert ended.value.code == commands.BAD_INPUT == 2
+    assert capsys.readouterr().err == line
+
+
+def test_errors_of_ours_are_not_hidden():
+    with pytest.raises(ZeroDivisionError), commands.one_line_errors():
+        1 / 0  # noqa: B018
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_a_second_one_acts_as_ever(number, capfd):
+    acted = []
+    before = signal.signal(number, lambda *_: acted.append("as ever"))
+    try:
+        with commands.stop_signals() as stop:
+            assert not stop()
+            signal.raise_signal(number)
+            assert (stop(), acted) == (True, [])
+            signal.raise_signal(number)
+            assert acted == ["as ever"]
+        signal.raise_signal(number)
+        assert acted == ["as ever", "as ever"]
+    finally:
+        signal.signal(number, before)
+    assert capfd.readouterr().err == "\nstopping after this iteration …\n"
