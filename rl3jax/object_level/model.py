@@ -302,8 +302,8 @@ def _take(x: Float[Array, " S"], index: Int[Array, "*any"]) -> Float[Array, "*an
 
 @_take.def_vmap
 def _take_in_every_task(
-    n_tasks: int, batched: list[bool], x: Float[Array, "*B S"], index: Int[Array, "*B_any"]
-) -> tuple[Float[Array, "*B_any"], bool]:
+    n_tasks: int, batched: list[bool], x: Float[Array, "*B S"], index: Int[Array, "*any"]
+) -> tuple[Float[Array, "{n_tasks} ..."], bool]:
     """One gather from all tasks' x laid end to end: plain `vmap` builds pairs of indices for it."""
     if not all(batched):
         in_axes = [0 if is_batched else None for is_batched in batched]

@@ -1,10 +1,11 @@
 """The estimated model, against numbers worked out by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax.object_level.model import bellman_backup, empty_model, record, visits
+from rl3jax.object_level.model import _take, bellman_backup, empty_model, record, visits
 
 
 def model_of(transitions, num_states=3, num_actions=2, all_known=True):
@@ -65,3 +66,13 @@ def test_absorbing_states_have_no_value():
 def test_backups_are_finite(smoothing, all_known):
     model = model_of([(0, 0, 1.0, 0, False)], all_known=all_known)
     assert jnp.isfinite(bellman_backup(model, 1.0, smoothing)(jnp.zeros(3))).all()
+
+
+@pytest.mark.parametrize("in_axes", [(0, 0), (0, None), (None, 0)])
+def test_values_at_next_states_of_several_tasks(in_axes):
+    v = jnp.array([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0], [8.0, 9.0, 10.0, 11.0]])
+    s_next = jnp.array([[1, 3], [0, 0], [2, 1]])
+    v, s_next = (x[1] if axis is None else x for x, axis in zip((v, s_next), in_axes, strict=True))
+    taken = jax.vmap(_take, in_axes)(v, s_next)
+    every_v, every_s_next = jnp.broadcast_to(v, (3, 4)), jnp.broadcast_to(s_next, (3, 2))
+    np.testing.assert_array_equal(taken, np.take_along_axis(every_v, every_s_next, axis=1))
