@@ -65,11 +65,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _source(error: Exception) -> str:
-    """Where it comes from: the last line of source that is not JAX's."""
+    """Where it comes from: the last line of source that is not JAX's, nor in between its own."""
     jax_itself = Path(jax.__file__).parent
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if jax_itself not in Path(frame.filename).parents
+        if jax_itself not in Path(frame.filename).parents and frame.filename != contextlib.__file__
     ]
     return f"at {frames[-1].filename}:{frames[-1].lineno}" if frames else "from within JAX"
