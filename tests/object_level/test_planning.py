@@ -177,6 +177,19 @@ def test_a_plan_is_as_good_as_trying_everything(terminal, task_horizon):
     check()
 
 
+@pytest.mark.parametrize("max_successors", [2, 3, 5, 9])
+def test_few_next_states_make_the_same_plan(max_successors):
+    """Every pair leads to two of five states; the others may be left out of the sums."""
+    rng = np.random.default_rng(0)
+    probs, mean_reward, start, terminal = random_model(rng, 5, 2, [False] * 4 + [True])
+    probs *= probs >= np.sort(probs)[..., -2:-1]
+    model = (*map(jnp.asarray, (probs, mean_reward, start, terminal)), 3, 7)
+    value, actions = finite_horizon_plan(*model)
+    same_value, same_actions = finite_horizon_plan(*model, max_successors)
+    np.testing.assert_allclose(same_value, value, rtol=1e-5)
+    np.testing.assert_array_equal(same_actions, actions)
+
+
 def test_restarts_are_worth_seeking():
     """A terminal goal pays 10 and leads back to the start; staying pays 1."""
     transition_probs = jnp.array([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
