@@ -61,7 +61,8 @@ class QLearning(ObjectLearner):
         α is the step size or 1 / N(s, a), where N counts this visit.
         """
         visits = table.visits.at[s, a].add(1)
-        step_size = 1 / visits[s, a] if self.step_size is None else self.step_size
+        n = visits[s, a].astype(table.q.dtype)
+        step_size = 1 / n if self.step_size is None else self.step_size
         v_next = jnp.where(terminated, 0.0, table.q[s_next].max())
         error = r + self.discount * v_next - table.q[s, a]
         return QLearningTable(q=table.q.at[s, a].add(step_size * error), visits=visits)

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -40,6 +41,13 @@ def test_golden_case(replay, golden):
     table, _ = replay(learner, transitions)
     np.testing.assert_allclose(learner.q_table(table), expected["q_final"], atol=1e-4)
     np.testing.assert_array_equal(table.visits, expected["visits_final"])
+
+
+def test_averages_are_in_double_precision_when_enabled(replay):
+    zeros = np.zeros(3, int)
+    with jax.enable_x64(True):
+        _, q = replay(q_learning(1, 1, discount=0), (zeros, zeros, [0.0, 2.0, -2.0], zeros, zeros))
+    np.testing.assert_allclose(q[-1], [[0.0]], atol=1e-15)
 
 
 @pytest.mark.parametrize("step_size", [None, 0.3])
