@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from rl3jax.files import FileError, check_regular, one_line, replacing
+from rl3jax.checks import one_line
+from rl3jax.files import FileError, check_regular, replacing
 
 LARGEST_FILE = 2**31
 LARGEST_DIRECTORY = 2**20

@@ -12,7 +12,7 @@ import jax
 import tyro
 from jax.extend.backend import clear_backends
 
-from rl3jax.checks import ConfigError
+from rl3jax.checks import ConfigError, shown
 from rl3jax.files import FileError
 
 Args = TypeVar("Args")
@@ -22,6 +22,7 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 LOST = 3
 
+LONGEST_ARGUMENT = 4096  # no path is longer, and messages show arguments whole
 UNSET = -1  # of jax_num_cpu_devices
 STDERR = 2
 
@@ -31,6 +32,12 @@ def parse(
 ) -> Args:
     """The command line as a dataclass; bad input ends the process with exit code 2."""
     with one_line_errors():
+        for argument in sys.argv[1:] if argv is None else argv:
+            if len(argument) > LONGEST_ARGUMENT:
+                raise ConfigError(
+                    f"an argument has {len(argument)} characters, over {LONGEST_ARGUMENT}: "
+                    f"{shown(argument)}"
+                )
         return tyro.cli(args_type, prog=f"python -m rl3jax.{program}", args=argv)
 
 

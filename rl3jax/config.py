@@ -14,7 +14,17 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from rl3jax.checks import ConfigError, check_choice, nearest_name
+from rl3jax.checks import (
+    LARGEST_NUMBER,
+    LARGEST_SIZE,
+    ConfigError,
+    check_at_most,
+    check_choice,
+    divisors,
+    is_finite,
+    nearest_name,
+    shown,
+)
 
 
 @struct.dataclass
@@ -324,10 +334,14 @@ class Config:
         """
         names = {field.name for field in dataclasses.fields(Config)}
         for name in values.keys() - names:
-            raise ConfigError(f"{name} is no field of Config; {nearest_name(name, names)}")
-        fields: dict[str, Any] = {k: math.inf if v == "inf" else v for k, v in values.items()}
-        return Config(**fields)
+            written = name if name.isidentifier() else shown(name)
+            raise ConfigError(f"{written} is no field of Config; {nearest_name(name, names)}")
+        infinite = {k: math.inf for k, v in values.items() if v == "inf" and k in _NUMBERS}
+        return Config(**{**values, **infinite})
 
+
+_INTEGERS = {f.name for f in dataclasses.fields(Config) if "int" in str(f.type)}
+_NUMBERS = {f.name for f in dataclasses.fields(Config) if "float" in str(f.type)}
 
 ENV_OPTIONS = (
     "num_arms", "num_states", "num_actions", "task_horizon",
@@ -355,42 +369,66 @@ _NON_NEGATIVE = {
 _UNIT = {"discount", "gae_lambda", "planning_discount", "slip"}
 _CHOICES = {"known_states": ("all", "visited")}
 _MAY_BE_INFINITE = {"kl_limit", "grad_clip"}
+_LARGEST_SEED = 2**32 - 1  # JAX takes the rest of a division: beyond, seeds would repeat
+_SMALLEST_NUMBER = 1.1754943508222875e-38  # of a float32 that is not rounded to 0
 
 
 def _check_type(field: dataclasses.Field[Any], value: Any) -> None:
     annotation = str(field.type)
     is_bool = isinstance(value, bool)
     if "int" in annotation and (is_bool or not isinstance(value, int)):
-        raise ConfigError(f"{field.name} must be a whole number, not {value!r}")
+        raise ConfigError(f"{field.name} must be a whole number, not {shown(value)}")
     if "float" in annotation and (is_bool or not isinstance(value, int | float)):
-        raise ConfigError(f"{field.name} must be a number, not {value!r}")
+        raise ConfigError(f"{field.name} must be a number, not {shown(value)}")
     if "str" in annotation and not isinstance(value, str):
-        raise ConfigError(f"{field.name} must be a string, not {value!r}")
+        raise ConfigError(f"{field.name} must be a string, not {shown(value)}")
     if "bool" in annotation and not is_bool:
-        raise ConfigError(f"{field.name} must be True or False, not {value!r}")
+        raise ConfigError(f"{field.name} must be True or False, not {shown(value)}")
 
 
 def _check_range(name: str, value: Any) -> None:
-    if isinstance(value, float) and not math.isfinite(value) and name not in _MAY_BE_INFINITE:
-        raise ConfigError(f"{name} must be finite, not {value}")
-    if name in _SIZES and value < 1:
-        raise ConfigError(f"{name} must be at least 1, not {value}")
-    if name in _POSITIVE and not value > 0:
-        raise ConfigError(f"{name} must be larger than 0, not {value}")
-    if name in _NON_NEGATIVE and value < 0:
-        raise ConfigError(f"{name} must not be negative, not {value}")
-    if name in _UNIT and not 0 <= value <= 1:
-        raise ConfigError(f"{name} must lie in [0, 1], not {value}")
-    if name == "step_size" and not 0 < value <= 1:
-        raise ConfigError(f"step_size must lie in (0, 1], not {value}")
+    if isinstance(value, str):
+        _check_text(name, value)
+    else:
+        _check_finite(name, value)
+        _check_sign(name, value)
+
+
+def _check_text(name: str, value: str) -> None:
+    if not value.isprintable() or not value:
+        raise ConfigError(f"{name} must be text of printable characters, not {shown(value)}")
     if name in _CHOICES:
         check_choice(name, value, _CHOICES[name])
 
 
+def _check_finite(name: str, value: float) -> None:
+    is_infinite = value == math.inf and name in _MAY_BE_INFINITE
+    if name in _INTEGERS:
+        check_at_most(name, int(value), _LARGEST_SEED if name == "seed" else LARGEST_SIZE)
+    elif not is_finite(value) and not is_infinite:
+        large = isinstance(value, int) or math.isfinite(value)
+        limit = f"within ±{LARGEST_NUMBER:.2g}" if large else "finite"
+        raise ConfigError(f"{name} must be {limit}, not {shown(value)}")
+
+
+def _check_sign(name: str, value: float) -> None:
+    if name in _SIZES and value < 1:
+        raise ConfigError(f"{name} must be at least 1, not {shown(value)}")
+    if name in _POSITIVE and not value > 0:
+        raise ConfigError(f"{name} must be larger than 0, not {shown(value)}")
+    if name in _POSITIVE and value < _SMALLEST_NUMBER:
+        raise ConfigError(f"{name} must be at least {_SMALLEST_NUMBER:.2g}, not {shown(value)}")
+    if name in _NON_NEGATIVE and value < 0:
+        raise ConfigError(f"{name} must not be negative, not {shown(value)}")
+    if name in _UNIT and not 0 <= value <= 1:
+        raise ConfigError(f"{name} must lie in [0, 1], not {shown(value)}")
+    if name == "step_size" and not 0 < value <= 1:
+        raise ConfigError(f"step_size must lie in (0, 1], not {shown(value)}")
+
+
 def _nearest_divisor(n: int, wanted: int) -> int:
     """The divisor of `n` nearest to `wanted` (the larger of two equally near)."""
-    divisors = [d for d in range(1, n + 1) if n % d == 0]
-    return min(divisors, key=lambda d: (abs(d - wanted), -d))
+    return min(divisors(n), key=lambda d: (abs(d - wanted), -d))
 
 
 # --- our defaults -------------------------------------------------------------------------------
@@ -565,7 +603,7 @@ def _paper_domain(config: Config) -> _PaperDomain:
     domains = PRESETS[config.preset]
     if config.env not in domains:
         raise ConfigError(
-            f"preset {config.preset} has no values for env {config.env!r}; it has "
+            f"preset {config.preset} has no values for env {shown(config.env)}; it has "
             f"{', '.join(domains)}"
         )
     return domains[config.env]

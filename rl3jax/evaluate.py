@@ -14,7 +14,7 @@ from rich.table import Table
 from rl3jax import baselines, plots
 from rl3jax.baselines import AgentOrMaker
 from rl3jax.checkpoint import load_agent
-from rl3jax.checks import ConfigError
+from rl3jax.checks import ConfigError, check_size
 from rl3jax.commands import one_line_errors, parse, prepare_jax
 from rl3jax.config import Config
 from rl3jax.envs import Environment
@@ -87,8 +87,8 @@ def _config(args: EvaluateArgs) -> Config:
     """What to score on: as the run was trained, but for what the arguments change."""
     for name in ("n_tasks", "batch_size"):
         value = getattr(args, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be at least 1, not {value}")
+        if value is not None:
+            check_size(name, value)
     if (args.run is None) == (args.env is None):
         raise ConfigError("give either a RUN to score or, for baselines alone, --env")
     if args.folder is None:

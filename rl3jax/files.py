@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rl3jax.checks import one_line
+
 LARGEST_JSON = 2**22
 """Bytes of a JSON file; ours have some thousands."""
 
@@ -67,8 +69,3 @@ def read_json(path: Path, kind: type = dict, largest: int = LARGEST_JSON) -> Any
     if not isinstance(value, kind):
         raise FileError(f"{path} is damaged: no JSON {'array' if kind is list else 'object'}")
     return value
-
-
-def one_line(error: BaseException) -> str:
-    """The message of any error, fit for one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

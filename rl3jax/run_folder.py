@@ -28,9 +28,9 @@ from typing import Any
 import jax
 from filelock import FileLock, Timeout
 
-from rl3jax.checks import ConfigError
+from rl3jax.checks import ConfigError, one_line
 from rl3jax.config import Config
-from rl3jax.files import FileError, check_regular, one_line, read_json, replacing, write_text
+from rl3jax.files import FileError, check_regular, read_json, replacing, write_text
 
 LONGEST_LINE, LARGEST_METRICS = 2**16, 2**30
 """Bytes of metrics.jsonl: some fifty times what our lines have; a million of ours."""

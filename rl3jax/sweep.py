@@ -33,7 +33,7 @@ from rich.table import Table
 from rl3jax import devices, plots, run_folder
 from rl3jax.agent import PolicyAgent
 from rl3jax.checkpoint import save_agent
-from rl3jax.checks import ConfigError, check_size, nearest_name
+from rl3jax.checks import ConfigError, check_at_most, check_size, nearest_name, shown
 from rl3jax.commands import (
     INTERRUPTED,
     NOT_FINITE,
@@ -55,6 +55,7 @@ from rl3jax.statistics import MIN_SEEDS, Estimate, mean_and_stderr, seed_interva
 from rl3jax.trainer import Metrics, Trainer, TrainState, make_trainer
 
 SWEPT = tuple(f.name for f in dataclasses.fields(Hyperparams) if f.name != "iterations")
+MOST_RUNS = 100_000
 UNUSED = ("validate_every", "checkpoint_every", "draw_every")
 
 Values = dict[str, float]
@@ -142,10 +143,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.grid == ():
             raise ConfigError("--grid has no values; give NAME=VALUE,VALUE,…")
         points = make_points(parse_grid(args.grid or ()))
+        n_runs = len(points) * args.seeds
+        check_at_most("grid points × seeds", n_runs, MOST_RUNS)
         configs = configs_of(args.config, points)
         # Whole runs are split over devices, not their tasks: they need not talk to each other.
         trainer = make_trainer(dataclasses.replace(args.config, devices=1))
-        n_runs = len(points) * args.seeds
         runs_on = devices.choose(args.config.devices, {"the runs": n_runs})
         folder = run_folder.create_for_sweep(trainer.config, args.config.out)
         seeds = range(args.config.seed, args.config.seed + args.seeds)
@@ -182,7 +184,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
         written, equals, values = text.partition("=")
         name = written.strip().replace("-", "_")
         if not equals:
-            raise ConfigError(f"--grid takes NAME=VALUE,VALUE,…, not {text!r}")
+            raise ConfigError(f"--grid takes NAME=VALUE,VALUE,…, not {shown(text)}")
         _check_swept(name)
         if name in grid:
             raise ConfigError(f"--grid has {name} twice")
@@ -197,7 +199,7 @@ def _check_swept(name: str) -> None:
         raise ConfigError("seeds are swept by --seeds N, from --seed on; not by --grid")
     if name in Config.__dataclass_fields__:
         raise ConfigError(f"{name} shapes the program; only {', '.join(SWEPT)} can be swept")
-    raise ConfigError(f"--grid has no {name!r}; {nearest_name(name, SWEPT)}")
+    raise ConfigError(f"--grid has no {shown(name)}; {nearest_name(name, SWEPT)}")
 
 
 def _parse_values(name: str, text: str) -> tuple[float, ...]:
@@ -206,7 +208,7 @@ def _parse_values(name: str, text: str) -> tuple[float, ...]:
         try:
             value = float(written)
         except ValueError:
-            raise ConfigError(f"{name} must be a number, not {written!r}") from None
+            raise ConfigError(f"{name} must be a number, not {shown(written)}") from None
         if value in values:
             raise ConfigError(f"--grid has {name} = {value:g} twice")
         values.append(value)

@@ -14,7 +14,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
@@ -255,9 +254,10 @@ def make_trainer(
         )
 
     given = jax.eval_shape(lambda: learner.estimates(learner.init(), 0))
+    _, num_features = jax.eval_shape(lambda: jnp.asarray(env.state_features)).shape
     layout = ObservationLayout(
         num_actions=env.num_actions,
-        num_features=np.shape(env.state_features)[1],
+        num_features=num_features,
         horizon=config.horizon,
         task_horizon=env.task_horizon,
         value_scale=config.value_scale if config.algo != "rl2" else None,

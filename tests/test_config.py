@@ -169,6 +169,12 @@ def test_tasks_that_minibatches_do_not_divide_name_the_nearest_that_work():
         Config(minibatches=30).resolve()
 
 
+def test_divisors_of_a_large_prime_are_found_at_once():
+    with pytest.raises(ConfigError, match="Nearest that work: minibatches 1, or"):
+        Config(n_tasks=2**31 - 1, minibatches=16)
+    assert Config(n_tasks=2**31 - 1).resolve().minibatches == 1
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -194,6 +200,15 @@ def test_tasks_that_minibatches_do_not_divide_name_the_nearest_that_work():
         ("successor_slots", 0, "successor_slots must be at least 1"),
         ("cluster_radius", 0.0, "cluster_radius must be larger than 0"),
         ("memory_limit", 0.0, "memory_limit must be larger than 0, not 0.0"),
+        ("n_tasks", 2**31, "n_tasks must be at most 2147483647, not 2147483648"),
+        ("seed", 2**32, "seed must be at most 4294967295, not 4294967296"),
+        ("seed", 10**300, "not a number of more than 80 digits"),
+        ("learning_rate", 1e300, r"learning_rate must be within ±3.4e\+38, not 1e\+300"),
+        ("discount", 10**400, r"discount must be within ±3.4e\+38, not a number of"),
+        ("adam_epsilon", 1e-320, "adam_epsilon must be at least 1.2e-38"),
+        ("out", "", "out must be text of printable characters, not ''"),
+        ("variation", "a\nb", r"variation must be text of printable characters, not 'a\\nb'"),
+        ("known_states", "a" * 1000, "unknown known_states 'a{79}…; did you mean"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(field, value, message):
@@ -214,6 +229,11 @@ def test_json_round_trip_keeps_infinities():
     assert math.isinf(config.kl_limit)
     text = json.dumps(config.to_dict(), allow_nan=False)
     assert Config.from_dict(json.loads(text)) == config
+
+
+def test_json_round_trip_keeps_a_folder_called_inf():
+    config = Config(out="inf")
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_unknown_field_in_a_file_is_named():

@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 from typing import Any
 
-from rl3jax.checks import nearest_name
+from rl3jax.checks import nearest_name, one_line, shown
 from rl3jax.envs.bandit import Bandit
 from rl3jax.envs.base import (
     Environment,
@@ -53,11 +53,11 @@ def make_env(name: str, variation: str | None = None, **options: Any) -> Environ
     for option in options:
         if option not in allowed:
             hint = nearest_name(option, allowed) if allowed else "it has no options"
-            raise ValueError(f"env {name!r} has no option {option!r}; {hint}")
+            raise ValueError(f"env {name!r} has no option {shown(option)}; {hint}")
     if variation is None:
         return env_class(**options)
     if "variation" not in _fields(env_class):
-        raise ValueError(f"env {name!r} has no variations, so not {variation!r}")
+        raise ValueError(f"env {name!r} has no variations, so not {shown(variation)}")
     return env_class(**options, variation=variation)
 
 
@@ -73,7 +73,7 @@ def _fields(env_class: type[Environment]) -> tuple[str, ...]:
 def _named_environment(name: str) -> type[Environment]:
     if name not in ENVIRONMENTS:
         hint = nearest_name(name, ENVIRONMENTS)
-        raise ValueError(f"unknown env {name!r}; {hint}, or module:Class")
+        raise ValueError(f"unknown env {shown(name)}; {hint}, or module:Class")
     return ENVIRONMENTS[name]
 
 
@@ -83,12 +83,14 @@ def _import_environment(name: str) -> type[Environment]:
     try:
         module = importlib.import_module(module_name)
     except (ImportError, TypeError, ValueError) as error:  # the latter two: malformed names
-        raise ValueError(f"env {name!r}: cannot import {module_name!r}: {error}") from error
+        raise ValueError(
+            f"env {shown(name)}: cannot import {shown(module_name)}: {one_line(error)}"
+        ) from error
     env_class = getattr(module, class_name, None)
     if env_class is None:
         classes = [key for key, value in vars(module).items() if _is_environment(value)]
         hint = nearest_name(class_name, classes) if classes else "it has no environment"
-        raise ValueError(f"env {name!r}: no {class_name!r} in {module_name}; {hint}")
+        raise ValueError(f"env {shown(name)}: no {shown(class_name)} in {module_name}; {hint}")
     if not _is_environment(env_class):
         raise ValueError(
             f"env {name!r} must be a @dataclass(frozen=True) that extends rl3jax.Environment"

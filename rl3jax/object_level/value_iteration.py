@@ -8,7 +8,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.checks import ConfigError, check_choice, check_number, check_size
+from rl3jax.checks import ConfigError, check_choice, check_flag, check_number, check_size
 from rl3jax.object_level.base import Estimates, ObjectLearner
 from rl3jax.object_level.model import (
     Backup,
@@ -67,8 +67,7 @@ class ValueIteration(ObjectLearner):
         check_number("tolerance", self.tolerance, 0)
         check_choice("known", self.known, KNOWN)
         for name in ("warm_start", "standard_errors", "mean_rewards"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"{name} must be True or False, not {getattr(self, name)!r}")
+            check_flag(name, getattr(self, name))
         if self.slots is not None:
             check_size("slots", self.slots)
         if self.optimism is not None:
