@@ -11,7 +11,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from rl3jax.checks import ConfigError, check_choice, check_number
+from rl3jax.checks import ConfigError, check_choice, check_number, shown
 from rl3jax.envs.base import Environment, TabularModel, Transition, sample_index
 
 NORMAL, START, WATER, WARNING, FATAL, GOAL, OBSTACLE = range(7)
@@ -56,7 +56,9 @@ _13X13: dict[str, Any] = {
 FILTER_STEPS = 100
 """Env steps within which a grid must be worth its optimal return."""
 TRIAL_GRIDS = 1000
-"""Grids drawn to see whether options of one's own admit any."""
+"""Grids drawn at most to see whether options of one's own admit any."""
+TRIAL_BATCH = 50
+"""Of these at a time, to save memory, and time where the first admit one already."""
 
 _BY_VARIATION: Any = None
 
@@ -324,7 +326,9 @@ class Gridworld(Environment):
             return key_rest, jnp.where(fatal, FATAL, tiles), has_room & jnp.any(qualifies)
 
         unplaced = (key, tiles, jnp.bool_(True))
-        _, tiles, has_room = jax.lax.fori_loop(0, self.num_fatal, place, unplaced)
+        too_many = self.num_states // 5 + 1  # each takes five cells: there is no room for these
+        to_place = min(self.num_fatal, too_many)
+        _, tiles, has_room = jax.lax.fori_loop(0, to_place, place, unplaced)
         return tiles, has_room
 
     def _optimal_return(self, tiles: Int[Array, "side side"]) -> Float[Array, ""]:
@@ -392,7 +396,9 @@ def _targets(side: int) -> Int[np.ndarray, "S A"]:
 
 def _check_whole(name: str, value: Any, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+        raise ConfigError(
+            f"{name} must be a whole number from {least} to {most}, not {shown(value)}"
+        )
 
 
 def _check_admits_grids(env: Gridworld) -> None:
@@ -415,7 +421,10 @@ def _check_admits_grids(env: Gridworld) -> None:
 
 @functools.cache
 def _trial(env: Gridworld) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of many draws: had they room for the fatal tiles, what are they worth, are they accepted."""
+    """Of draws: had they room for the fatal tiles, what are they worth, are they accepted.
+
+    Of all that are to be tried, or up to the batch with the first accepted one.
+    """
 
     def try_once(key: PRNGKeyArray) -> tuple[Array, Array, Array]:
         draw = env._draw(key)
@@ -423,5 +432,11 @@ def _trial(env: Gridworld) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     with jax.ensure_compile_time_eval():
         keys = jax.random.split(jax.random.key(0), TRIAL_GRIDS)
-        has_room, optimal_return, accepted = jax.jit(jax.vmap(try_once))(keys)
-    return np.asarray(has_room), np.asarray(optimal_return), np.asarray(accepted)
+        try_batch = jax.jit(jax.vmap(try_once))
+        batches = []
+        for batch in keys.reshape(-1, TRIAL_BATCH):
+            batches.append(jax.device_get(try_batch(batch)))
+            if batches[-1][2].any():
+                break
+    has_room, optimal_return, accepted = map(np.concatenate, zip(*batches, strict=True))
+    return has_room, optimal_return, accepted
