@@ -83,6 +83,7 @@ def _read_agent(archive: Archive) -> PolicyAgent:
     layout = ObservationLayout(**header["layout"])
     network: Network = _rebuild(header["network"], NETWORKS)
     learner: ObjectLearner = _rebuild(header["learner"], LEARNERS)
+    _check_parts(layout, network, learner)
     if getattr(network, "layers", 0) > len(archive):
         raise ValueError(f"{network} has more layers than there are arrays")
     dtype = archive.dtype("state_features")
@@ -99,6 +100,20 @@ def _read_agent(archive: Archive) -> PolicyAgent:
     state_features = precise.pop("state_features")
     params = jax.tree.unflatten(jax.tree.structure(expected), list(precise.values()))
     return PolicyAgent(params, state_features, network, learner, layout, bool(header["greedy"]))
+
+
+def _check_parts(layout: ObservationLayout, network: Network, learner: ObjectLearner) -> None:
+    """Raises ValueError unless they are of one agent."""
+    if not layout.num_actions == network.num_outputs == learner.num_actions:
+        raise ValueError("its parts have different numbers of actions")
+    given = jax.eval_shape(lambda: learner.estimates(learner.init(), 0))
+    for flag, estimate in (
+        (layout.standard_errors, given.q_stderr),
+        (layout.optimism, given.q_optimistic),
+        (layout.mean_rewards, given.mean_reward),
+    ):
+        if flag and estimate is None:
+            raise ValueError("its layout shows estimates that its learner does not make")
 
 
 def _describe(part: Any, registry: Mapping[str, type]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from rl3jax.checks import check_choice, check_flag, check_number, check_size
 from rl3jax.object_level import Estimates
 
 VISITS_SCALE = 10.0  # RL³'s published program shows counts in tens
@@ -71,6 +72,9 @@ class ObservationLayout:
             learner that gives them.
         shown: one of `SHOWN`: all, no-values, no-counts or estimates (values and counts alone, as
             the paper's RL³-Markov has it).
+
+    Raises:
+        ValueError: on construction, if a value is not allowed. The message is one line.
     """
 
     num_actions: int
@@ -84,6 +88,20 @@ class ObservationLayout:
     optimism: bool = False
     mean_rewards: bool = False
     shown: str = "all"
+
+    def __post_init__(self) -> None:
+        check_size("num_actions", self.num_actions)
+        if self.num_features != 0:
+            check_size("num_features", self.num_features)
+        check_size("horizon", self.horizon)
+        if self.task_horizon is not None:
+            check_size("task_horizon", self.task_horizon)
+        if self.value_scale is not None:
+            check_number("value_scale", self.value_scale, 0, low_allowed=False)
+        check_number("reward_scale", self.reward_scale)
+        for name in ("squash", "standard_errors", "optimism", "mean_rewards"):
+            check_flag(name, getattr(self, name))
+        check_choice("shown", self.shown, SHOWN)
 
     @property
     def fields(self) -> dict[str, slice]:

@@ -156,7 +156,7 @@ class RunFolder:
         check_regular(self.metrics, LARGEST_METRICS)
         try:
             lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-            return [json.loads(line) for line in lines if line.endswith("\n")]
+            return [_parse_metrics(line) for line in lines if line.endswith("\n")]
         except (ValueError, RecursionError) as error:
             raise FileError(f"{self.metrics} is damaged: {one_line(error)}") from error
 
@@ -174,6 +174,13 @@ class RunFolder:
             )
         with replacing(self.metrics) as temporary:
             temporary.write_bytes(lines)
+
+
+def _parse_metrics(line: str) -> dict[str, Any]:
+    values = json.loads(line)
+    if not isinstance(values, dict) or type(values.get("iteration")) is not int:
+        raise ValueError("a line is no JSON object with an iteration")
+    return values
 
 
 def default_path(config: Config, root: Path = Path("runs")) -> Path:

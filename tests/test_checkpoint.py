@@ -56,7 +56,7 @@ def on_clusters(agent, learner):
 
 
 def test_a_learner_within_a_learner_is_saved_too(tmp_path):
-    agent = make_agent()
+    agent = make_agent(mean_rewards=False)  # which Q-learning has not
     for path, learner in ("a", agent.learner), ("b", q_learning(10, 5, step_size=0.1)):
         nested = on_clusters(agent, learner)
         save_agent(tmp_path / path, nested)
