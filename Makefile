@@ -13,13 +13,13 @@ SOURCES := pyproject.toml constraints.txt
 # Nothing of an environment that happens to be active reaches .venv.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help train test coverage mutants lint types format clean
+.PHONY: help train test coverage mutants fuzz faults lint types format clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
-	@echo "  ARGS=... is appended to the command of train, test, coverage and mutants; PYTHON=python3.12 picks the interpreter."
+	@echo "  ARGS=... is appended to the command of train, test, coverage, mutants, fuzz and faults; PYTHON=python3.12 picks the interpreter."
 
 train: $(BASE) ## set up and meta-train RL3 on bandits
 	$(PY) -m rl3jax.train --env bandit --n-tasks 4096 $(ARGS)
@@ -32,6 +32,12 @@ coverage: $(DEV) ## set up and run the fast tests; lists the lines that they mis
 
 mutants: $(DEV) ## set up and change 100 places, one at a time; lists what no fast test notices, fails above 20
 	$(PY) -m tests.mutants $(ARGS)
+
+fuzz: $(DEV) ## try 10 000 bad command lines, and configs and damaged files
+	$(PY) -m tests.fuzz $(ARGS)
+
+faults: $(DEV) ## kill, stop, starve and damage two hundred real trainings
+	$(PY) -m tests.faults $(ARGS)
 
 lint: $(DEV) ## check style, complexity and formatting
 	$(PY) -m ruff check
