@@ -27,7 +27,7 @@ def test_lines_to_start_from_are_valid_unless_they_name_a_run(command):
             assert command_line_outcome((command, shlex.split(line))) == expected, line
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(command_lines())
 def test_a_command_line_is_taken_or_refused_in_clear_words(line):
     command_line_outcome(line)

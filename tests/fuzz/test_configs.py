@@ -29,13 +29,13 @@ def test_a_field_refuses_a_value_in_one_line(name):
     assert inputs.REFUSED in outcomes
 
 
-@settings(fast, max_examples=150)
+@settings(fast, max_examples=100)
 @given(inputs.configs())
 def test_a_config_makes_a_trainer_or_is_refused(values):
     inputs.config_outcome(values)
 
 
-@settings(fast, max_examples=4)
+@settings(fast, max_examples=2)
 @given(inputs.small_configs())
 def test_what_is_accepted_trains(values):
     inputs.training_outcome(values)
