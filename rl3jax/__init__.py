@@ -8,6 +8,7 @@ from rl3jax.checkpoint import load_agent, save_agent
 from rl3jax.checks import ConfigError
 from rl3jax.config import Config, Hyperparams
 from rl3jax.drawing import render_episode
+from rl3jax.env_check import EnvFinding, check_env
 from rl3jax.envs import Environment, TabularModel, Transition, make_env
 from rl3jax.evaluation import Evaluation, evaluate_agent
 from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
@@ -19,6 +20,7 @@ __all__ = [
     "Agent",
     "Config",
     "ConfigError",
+    "EnvFinding",
     "Environment",
     "Evaluation",
     "Hyperparams",
@@ -27,6 +29,7 @@ __all__ = [
     "Trainer",
     "Transition",
     "baselines",
+    "check_env",
     "evaluate_agent",
     "held_out_key",
     "load_agent",

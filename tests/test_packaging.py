@@ -29,7 +29,7 @@ HOUSE = (
     ("archive",),
     ("config", "devices", "liveness", "seeding", "statistics"),
     ("envs",),
-    ("object_level",),
+    ("env_check", "object_level"),
     ("observation",),
     ("networks",),
     ("agent",),

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from rl3jax import Config, evaluate_agent, load_agent, make_trainer, train
+from rl3jax import Config, check_env, evaluate_agent, load_agent, make_trainer, train
 from rl3jax.baselines import OptimalPolicy
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -27,6 +27,10 @@ def corridor(monkeypatch):
     monkeypatch.setitem(sys.modules, "my_module", module)
     exec(compile(example("environment"), "README.md", "exec"), module.__dict__)
     return module.Corridor
+
+
+def test_nothing_is_wrong_with_the_environment(corridor):
+    assert check_env(corridor()) == ()
 
 
 def test_seeds_as_one_program(tmp_path, monkeypatch, capsys):

@@ -56,6 +56,7 @@ class Environment(environment.Environment, abc.ABC):
     methods with `self` static. Its fields, of which the sizes need defaults, are its options. It
     defines `num_states`, `num_actions`, `task_horizon`, `sample_task`, `start_index`, `transition`
     and `tabular`; the base makes of these an environment that restarts in the same task.
+    `rl3jax.check_env` says what is wrong with one.
     """
 
     @property
