@@ -40,7 +40,8 @@ class EvaluateArgs:
     """Baselines to score, or all: random, optimal, greedy, q-learning; bandit: thompson, ucb1,
     gittins, bayes-optimal (small ones); mdp: psrl, psrl-prior-0, opsrl, beb, ucrl2."""
     env: str | None = None
-    """Environment of the baselines, where there is no RUN: bandit, mdp, gridworld, module:Class."""
+    """Environment of the baselines, where there is no RUN: bandit, mdp, gridworld, module:Class.
+    With a RUN only if that is of a module:Class, whose code is not run otherwise."""
     variation: str | None = None
     """Task distribution to score on, for instance ood. None: the one trained on."""
     horizon: int | None = None
@@ -89,11 +90,11 @@ def _config(args: EvaluateArgs) -> Config:
         value = getattr(args, name)
         if value is not None:
             check_size(name, value)
-    if (args.run is None) == (args.env is None):
+    if (args.run is None) == (args.env is None or ":" in args.env):
         raise ConfigError("give either a RUN to score or, for baselines alone, --env")
     if args.folder is None:
         return Config(env=args.env, variation=args.variation, horizon=args.horizon).resolve()
-    trained = args.folder.read_config()
+    trained = args.folder.read_config(args.env)
     return dataclasses.replace(
         trained,
         variation=args.variation or trained.variation,
@@ -122,7 +123,7 @@ def _trained_on(args: EvaluateArgs, config: Config) -> Environment:
     """Where baselines' constants are tuned: on tasks like those that the policy was trained on."""
     if args.folder is None:
         return config_env(dataclasses.replace(config, variation=None))
-    return config_env(args.folder.read_config())
+    return config_env(args.folder.read_config(args.env))
 
 
 def _print_table(results: dict[str, Evaluation], title: str) -> None:

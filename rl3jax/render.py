@@ -42,6 +42,8 @@ class RenderArgs:
     """Another run in the same domain to draw beside it: same task, same chance. None: just one."""
     task: int = 0
     """Which held-out task: the same that rl3jax.evaluate has at this place."""
+    env: str | None = None
+    """Of a run in an environment module:Class, that one: its code is not run otherwise."""
     variation: str | None = None
     """Task distribution to draw from, for instance ood. None: the one trained on."""
     horizon: int | None = None
@@ -82,7 +84,7 @@ def _contenders(args: RenderArgs) -> tuple[Environment, int, dict[str, PolicyAge
     """What is acted in, for how long, and who acts, by the names to show."""
     paths = [path for path in (args.run, args.against) if path is not None]
     folders = [RunFolder(locate(path)) for path in paths]
-    configs = [folder.read_config() for folder in folders]
+    configs = [folder.read_config(args.env) for folder in folders]
     first, *others = configs
     for config in others:
         if config.env != first.env:

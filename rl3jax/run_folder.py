@@ -100,17 +100,27 @@ class RunFolder:
         """Replaces config.json."""
         write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
-    def read_config(self) -> Config:
+    def read_config(self, named_env: str | None = None) -> Config:
         """The config of the run.
 
+        An environment `module:Class` is code that a folder from somebody else could choose: it is
+        accepted only if the user named it as well.
+
         Raises:
-            ConfigError: if the folder is no run, or its config not allowed.
-        FileError: if its config is not readable.
+            ConfigError: if the folder is no run, its config not allowed, or its environment one
+                that the user has not named.
+            FileError: if its config is not readable.
         """
         file = self.path / "config.json"
         if not file.exists():
             raise ConfigError(f"{self.path} is no run folder (no config.json)")
-        return Config.from_dict(read_json(file))
+        config = Config.from_dict(read_json(file))
+        if ":" in config.env and config.env != named_env:
+            raise ConfigError(
+                f"{self.path} was trained in {config.env}, which is code that comes with neither; "
+                f"to run that code, say so: --env {config.env}"
+            )
+        return config
 
     def add_provenance(self) -> None:
         """Appends what this process runs on.

@@ -64,7 +64,7 @@ class TrainArgs:
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """Go on exactly where the run in this folder stopped; of all other flags only --iterations
     is allowed, to extend it, those of the machine (--devices, --rollout-chunk, --gradient-chunk,
-    --memory-limit), and --log (default: a new run)."""
+    --memory-limit), --log, and --env where the run has a module:Class (default: a new run)."""
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="AGENT")] = None
     """Start from the policy of this agent folder or run folder, or of an agent that comes with the
     package, instead of a fresh one (default: fresh)."""
@@ -180,7 +180,7 @@ def _resume(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None
     assert args.resume is not None
     _check_may_change(args)
     folder = RunFolder(args.resume)
-    config = folder.read_config()
+    config = folder.read_config(args.config.env)
     if jax.process_index() == 0:
         held.enter_context(folder.held())
     like = _shape_of_state(config)
@@ -245,9 +245,11 @@ def _check_may_change(args: TrainArgs) -> None:
     changed = [
         field.name
         for field in dataclasses.fields(Config)
-        if field.name not in MAY_CHANGE
+        if field.name not in (*MAY_CHANGE, "env")
         and getattr(args.config, field.name) != getattr(Config(), field.name)
     ]
+    if ":" not in args.config.env and args.config.env != Config().env:
+        changed.append("env")
     if args.init_from is not None:
         changed.append("init_from")
     if changed:
@@ -326,6 +328,13 @@ class Run:
         """Iterations of the whole run."""
         return self.trainer.config.iterations
 
+    @property
+    def _quoted(self) -> str:
+        """The run for a command line, with its environment if that must be named."""
+        env = self.trainer.config.env
+        words = [str(self.folder.path), *(["--env", env] if ":" in env else [])]
+        return shlex.join(words)
+
     def _due(self, iteration: int, every: int | None) -> bool:
         """Every so many iterations, and after the last; never where `every` is 0."""
         return bool(every) and (iteration % every == 0 or iteration == self.iterations)
@@ -338,10 +347,9 @@ class Run:
         except LostProcessError as error:
             # Nothing that computes: the device may wait for the lost one.
             _save_checkpoint(self.trainer, self.folder, state)
-            run = shlex.quote(str(self.folder.path))
             raise LostProcessError(
                 f"{error}; to go on from iteration {int(state.train.iteration)}, the last "
-                f"complete one: --resume {run}"
+                f"complete one: --resume {self._quoted}"
             ) from error
 
     def _iterate(self, state: RunState) -> tuple[RunState, dict[str, Any]]:
@@ -423,13 +431,12 @@ class Run:
             config = self.trainer.config
             title = f"{config.algo} ({config.network}) on {config.env}, H = {config.horizon}"
             plots.learning_curve(metrics, title, self.folder.curve)
-        run = shlex.quote(str(self.folder.path))
         if iteration < self.iterations:
             print(f"stopped after iteration {iteration} of {self.iterations}; to go on:")
-            print(f"  python -m rl3jax.train --resume {run}")
+            print(f"  python -m rl3jax.train --resume {self._quoted}")
         else:
             print(f"learning curve: {self.folder.curve}")
-            print(f"to score it on held-out tasks:\n  python -m rl3jax.evaluate {run}")
+            print(f"to score it on held-out tasks:\n  python -m rl3jax.evaluate {self._quoted}")
 
 
 def _save(trainer: Trainer, folder: RunFolder, state: RunState) -> None:

@@ -230,7 +230,7 @@ def test_an_environment_without_pictures_is_refused(runs, strange, tmp_path, cap
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     config |= {"env": strange, "num_arms": None}
     (tmp_path / "a" / "config.json").write_text(json.dumps(config))
-    error = refused(capsys, [tmp_path / "a", "--out", tmp_path / "a.gif"])
+    error = refused(capsys, [tmp_path / "a", "--out", tmp_path / "a.gif", "--env", strange])
     assert "Strange cannot be drawn; there are pictures of Bandit, RandomMdp, Gridworld" in error
 
 

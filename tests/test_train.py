@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import rl3jax
-from rl3jax import Config, evaluate, load_agent, run_folder, train
+from rl3jax import Config, evaluate, load_agent, render, run_folder, train
 from rl3jax.checkpoint import checkpoints
 from rl3jax.evaluate import EvaluateArgs
 from rl3jax.ppo import Diagnostics
@@ -164,6 +164,23 @@ def test_own_environment_by_module_and_class(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(f"{SMALL} --iterations 1 --env my_envs:MyBandit --num-arms 4 --out mine")
     assert load_agent("mine/agent").layout.num_actions == 4
+    run("--resume mine --env my_envs:MyBandit --iterations 2")
+    run("mine --env my_envs:MyBandit --n-tasks 5", evaluate)
+
+
+def test_code_that_a_run_folder_names_is_run_only_if_the_user_names_it_too(
+    whole, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "hostile.py").write_text("import os; os.mkdir('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    edited(whole, tmp_path / "a", "config.json", lambda c: c.update(env="hostile:Env"))
+    for arguments, command in (("--resume a", train), ("a", evaluate), ("a --out a.png", render)):
+        assert "say so: --env hostile:Env" in refused(capsys, arguments, command)
+        assert "say so: --env hostile:Env" in refused(
+            capsys, f"{arguments} --env other:Env", command
+        )
+    assert not (tmp_path / "executed").exists()
 
 
 def test_tensorboard_receives_the_metrics(tmp_path):
