@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   := .venv
+CONSTRAINT := --constraint constraints.txt
 ARGS   ?=
 
 PY      := $(VENV)/bin/python
@@ -20,6 +21,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 	@echo "  ARGS=... is appended to the command of train, test, coverage, mutants, fuzz and faults; PYTHON=python3.12 picks the interpreter."
+	@echo "  VENV=.venv-newest CONSTRAINT= makes another environment, with the newest versions that are allowed."
 
 train: $(BASE) ## set up and meta-train RL3 on bandits
 	$(PY) -m rl3jax.train --env bandit --n-tasks 4096 $(ARGS)
@@ -70,7 +72,7 @@ define install
 @if [ -e $(STARTED) ] || ! $(healthy); then $(make_venv); fi
 @touch $(STARTED)
 @echo "installing rl3jax and what it needs into $(VENV) (a minute or two the first time)"
-@$(PY) -m pip --require-virtualenv install --quiet --constraint constraints.txt --editable '$(1)'
+@$(PY) -m pip --require-virtualenv install --quiet $(CONSTRAINT) --editable '$(1)'
 @rm $(STARTED)
 endef
 

@@ -299,6 +299,68 @@ def test_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, c
     assert len(metrics(folder)) == 3
 
 
+OWN_ENVS = """
+from dataclasses import dataclass
+import jax.numpy as jnp
+from rl3jax.envs.bandit import Bandit
+
+@dataclass(frozen=True)
+class BadReward(Bandit):
+    def transition(self, key, s, action, task):
+        drawn = super().transition(key, s, action, task)
+        return drawn._replace(reward=jnp.log(drawn.reward - 1))  # of 0 or of less
+
+@dataclass(frozen=True)
+class BadFeatures(Bandit):
+    @property
+    def state_features(self):
+        return jnp.full((1, 1), jnp.nan)
+
+@dataclass(frozen=True)
+class BadState(Bandit):
+    def transition(self, key, s, action, task):
+        return super().transition(key, s, action, task)._replace(next_state_index=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("env", "code", "expected"),
+    [
+        ("BadReward", 1, "reward is not finite in 100.00% of the tasks in iteration 1"),
+        ("BadFeatures", 1, "observation (state) is not finite in 100.00% of the tasks"),
+        ("BadState", 2, "in 16 of 16 tasks the environment named a state outside [0, num_states)"),
+    ],
+)
+def test_what_goes_wrong_in_an_own_environment_is_named_where_it_appears(
+    tmp_path, monkeypatch, capsys, env, code, expected
+):
+    (tmp_path / "bad_envs.py").write_text(OWN_ENVS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        run(f"{SMALL} --iterations 3 --env bad_envs:{env} --out {tmp_path / 'a'}")
+    assert caught.value.code == code
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+    assert checkpoints(tmp_path / "a" / "checkpoints")[0].name == "00000000"  # the last good state
+    assert metrics_or_none(tmp_path / "a") == []
+
+
+def metrics_or_none(folder):
+    return metrics(folder) if (folder / "metrics.jsonl").exists() else []
+
+
+def test_debug_trains_the_same(whole, tmp_path):
+    flags = "--iterations 6 --validate-every 2 --checkpoint-every 2"
+    run(f"{SMALL} {flags} --debug --out {tmp_path / 'a'}")
+    assert_same_run(tmp_path / "a", whole)
+
+
+def test_checkpoints_at_other_intervals_change_nothing(whole, tmp_path):
+    run(f"{SMALL} --iterations 6 --validate-every 2 --checkpoint-every 5 --out {tmp_path / 'a'}")
+    assert_same_run(tmp_path / "a", whole)
+
+
 def test_a_logger_whose_package_is_missing_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "wandb", None)
     error = refused(capsys, f"{SMALL} --iterations 1 --log wandb --out {tmp_path / 'a'}")

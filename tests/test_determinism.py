@@ -1,0 +1,102 @@
+"""The same seed gives the same bits: in another process, and with a checkpoint in between.
+
+`python -m tests.test_determinism` tries every algorithm, network and environment, which takes
+minutes; the test has each of them once. docs/method.md has the table of what holds where.
+"""
+
+import hashlib
+import itertools
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rl3jax import Config, make_trainer
+from rl3jax.checkpoint import restore_checkpoint, save_checkpoint
+from rl3jax.seeding import training_key
+
+SIZES = {
+    "bandit": {"num_arms": 2},
+    "mdp": {"num_states": 3, "num_actions": 2, "task_horizon": 3},
+    "gridworld": {
+        "side": 5, "num_obstacle_sets": 1, "obstacle_set_len": 2, "num_water_sets": 1,
+        "num_fatal": 1, "min_goal_manhat": 2,
+    },
+}  # fmt: skip
+NETWORKS = ("markov", "gru", "transformer")
+COMBINATIONS = [
+    *itertools.product(("rl2", "rl3"), NETWORKS, SIZES),
+    *itertools.product(("rl3-coarse",), NETWORKS, ("gridworld",)),
+]
+EACH_ONCE = [
+    ("rl2", "transformer", "bandit"),
+    ("rl3", "gru", "mdp"),
+    ("rl3-coarse", "markov", "gridworld"),
+]
+
+
+def digest(tree):
+    """Of every bit of a pytree."""
+    keys = jax.tree.map(
+        lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+        else x, tree,
+    )  # fmt: skip
+    data = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(keys))
+    return hashlib.sha256(data).hexdigest()
+
+
+def trained(algo, network, env):
+    """Digests of a training of two iterations: as it is, and through a checkpoint."""
+    config = Config(
+        env=env, algo=algo, network=network, width=8, n_tasks=4, minibatches=2, horizon=4,
+        epochs=1, **SIZES[env],
+    )  # fmt: skip
+    trainer = make_trainer(config)
+    first, _ = trainer.update(trainer.init(training_key(0)))
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_checkpoint(Path(folder), 1, first, {})
+        restored = restore_checkpoint(path, jax.eval_shape(lambda: first))
+    return [digest(trainer.update(state)) for state in (first, restored)]
+
+
+def trained_all(names):
+    """A line each of these, `algo-network-env`, with its digests."""
+    for name in names:
+        sys.stdout.write(" ".join([name, *trained(*name.rsplit("-", 2))]) + "\n")
+
+
+def check(combinations):
+    """Trains them in two processes, and compares."""
+    names = ["-".join(combination) for combination in combinations]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, *names],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    (first, again), errors = zip(*(p.communicate() for p in processes), strict=True)
+    assert [p.returncode for p in processes] == [0, 0], errors
+    assert first == again
+    lines = [line.split() for line in first.splitlines()]
+    assert [line[0] for line in lines] == names
+    for name, as_it_is, through_a_checkpoint in lines:
+        assert as_it_is == through_a_checkpoint, name
+    assert len({line[1] for line in lines}) == len(lines)  # they are no digests of nothing
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bits():
+    check(EACH_ONCE)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        trained_all(sys.argv[1:])
+    else:
+        check(COMBINATIONS)
+        sys.stdout.write(f"{len(COMBINATIONS)} combinations: the same bits\n")
