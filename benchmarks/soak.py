@@ -35,6 +35,7 @@ TRAINING = (
 )  # fmt: skip
 ENV_STEPS = 512 * 100
 WARM_UP = 0.1  # of all samples
+POINTS = 40  # of speed in the picture: a short sample says little
 PARTS = 10  # into which the rest is cut; the median of each counts
 MEMORY_BOUND, SPEED_BOUND = 0.02, 0.10
 
@@ -197,13 +198,13 @@ def draw(series: dict[str, list[Sample]]) -> Figure:
     figure = Figure(figsize=(9, 2.6 * len(series)), layout="constrained")
     for row, (name, samples) in enumerate(series.items()):
         minutes = np.array([s.seconds for s in samples]) / 60
-        memory = [s.mebibytes for s in samples]
+        shown = samples[:: max(1, len(samples) // POINTS)]
         work, processor = (
-            np.diff([getattr(s, n) for s in samples]) for n in ("work", "processor_seconds")
+            np.diff([getattr(s, n) for s in shown]) for n in ("work", "processor_seconds")
         )
         panels: tuple[tuple[str, Any, Any], ...] = (
-            ("resident memory, MiB", minutes, memory),
-            ("work per processor second", minutes[1:], work / processor),
+            ("resident memory, MiB", minutes, [s.mebibytes for s in samples]),
+            ("work per processor second", [s.seconds / 60 for s in shown[1:]], work / processor),
             ("open files", minutes, [s.open_files for s in samples]),
         )
         for column, (title, x, y) in enumerate(panels):
