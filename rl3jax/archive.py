@@ -105,7 +105,8 @@ class Archive:
             if version != (1, 0):
                 raise ValueError(f"{name} is of version {version} of the format")
             shape, fortran, stored = np.lib.format.read_array_header_1_0(file)
-            if (shape, stored) != (like.shape, dtype) or fortran:
+            plain = f"V{dtype.itemsize}" if dtype.kind == "V" else dtype  # of bfloat16 and its like
+            if (shape, stored) != (like.shape, np.dtype(plain)) or fortran:
                 raise ValueError(f"{name} is {stored}{list(shape)}, not {dtype}{list(like.shape)}")
             num_bytes = math.prod(shape) * dtype.itemsize
             if member.file_size != file.tell() + num_bytes:

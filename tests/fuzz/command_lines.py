@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from hypothesis import strategies as st
@@ -125,7 +126,8 @@ def command_line_outcome(line: CommandLine) -> str:
 
 def _train(args: train.TrainArgs) -> None:
     if args.resume is not None:
-        train._resume(args)
+        with ExitStack() as held:
+            train._resume(args, held)
     make_trainer(args.config)
 
 

@@ -151,7 +151,7 @@ def _read_config(folder: RunFolder) -> None:
 
 def _read_metrics(folder: RunFolder) -> None:
     folder.read_metrics()
-    folder.truncate_metrics(LINES - 1)
+    folder.truncate_metrics(LINES - 1, folder.metrics_digest(LINES - 1))
 
 
 READ = {"agent": _read_agent, "config": _read_config, "metrics": _read_metrics}
