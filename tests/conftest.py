@@ -26,6 +26,7 @@ import hypothesis
 import jax
 import jaxtyping
 import matplotlib
+import pytest
 
 # Once more for this process: a pytest plugin may have imported these before the lines above.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -42,3 +43,11 @@ jaxtyping.install_import_hook("rl3jax", INT_IS_A_FLOAT)
 
 hypothesis.settings.register_profile("rl3jax", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("rl3jax")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_let_go():
+    """Each compiled program holds memory maps, of which Linux gives a process 65 530: all tests'
+    programs together would use them up, and the process would crash."""
+    yield
+    jax.clear_caches()
