@@ -32,7 +32,13 @@ def peak(function: Callable[..., Any], *args: Any) -> int:
 
     Arguments may be shapes (`jax.ShapeDtypeStruct`). Nothing is compiled or computed.
     """
-    return _peak(_opened(jax.make_jaxpr(function)(*args)))
+    return peak_and_shapes(function, *args)[0]
+
+
+def peak_and_shapes(function: Callable[..., Any], *args: Any) -> tuple[int, Any]:
+    """The same, and the shapes of the results, from a single trace."""
+    jaxpr, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+    return _peak(_opened(jaxpr)), shapes
 
 
 class _Operation(NamedTuple):

@@ -17,7 +17,7 @@ from rl3jax import ppo
 from rl3jax.checks import ConfigError, largest_divisor
 from rl3jax.config import Config
 from rl3jax.devices import Devices
-from rl3jax.liveness import peak, size_of
+from rl3jax.liveness import peak, peak_and_shapes, size_of
 from rl3jax.rollout import Trajectory, rollout
 from rl3jax.trainer import Trainer, TrainState, make_trainer
 
@@ -69,14 +69,14 @@ def estimate_memory(trainer: Trainer) -> Estimate:
     trainer = _own_share(trainer)
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = jax.eval_shape(trainer.init, key)
-    trajectory = jax.eval_shape(trainer.collect, state, key, key)
+    collecting, trajectory = peak_and_shapes(trainer.collect, state, key, key)
     phases = {
         "acting": _acting(
             trainer,
             state,
             trainer.n_tasks,
             trajectories=size_of(trajectory),
-            held=peak(trainer.collect, state, key, key),
+            held=collecting,
         ),
         "learning": _learning(trainer, state, trajectory),
     }
@@ -118,7 +118,7 @@ def _acting(
 def _learning(trainer: Trainer, state: TrainState, trajectory: Trajectory) -> dict[str, int]:
     """The terms of what PPO holds, with the critic's values before it."""
     settings = trainer.settings
-    batch, progress = jax.eval_shape(trainer.batch, state, trajectory)
+    valuing, (batch, progress) = peak_and_shapes(trainer.batch, state, trajectory)
     key = jax.eval_shape(lambda: jax.random.key(0))
 
     def update(state: TrainState, *args: Any) -> Any:
@@ -129,10 +129,9 @@ def _learning(trainer: Trainer, state: TrainState, trajectory: Trajectory) -> di
     if at_a_time == settings.tasks_per_minibatch:
         # Compilers begin with the critic before they are done with the actor.
         held += _critic_residuals(settings, state, batch)
-    valuing = peak(trainer.batch, state, trajectory) - size_of(batch)
     return {
         TRAJECTORIES: size_of(batch) + size_of(trajectory.reward),
-        ACTIVATIONS: max(held, valuing),
+        ACTIVATIONS: max(held, valuing - size_of(batch)),
     }
 
 

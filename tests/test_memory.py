@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import os
 import re
 
@@ -30,6 +31,14 @@ RUNS = {
     },
     "gridworld markov": {"env": "gridworld", "n_tasks": 256, "minibatches": 32, "horizon": 60},
 }  # fmt: skip
+
+FEW_TASKS = RUNS["bandit markov"] | {"n_tasks": 64}
+
+
+@functools.cache
+def estimate_of(run):
+    """What a run needs that validates as well."""
+    return estimate_memory(make_trainer(Config(**RUNS[run], iterations=1)))
 
 
 def reserved(trainer):
@@ -131,15 +140,14 @@ def test_rollouts_in_chunks_are_those_of_all_tasks_at_once():
 
 def test_validation_counts_and_chunks_bound_it():
     run = RUNS["mdp transformer"] | {"iterations": 1}
-    whole = estimate_memory(make_trainer(Config(**run)))
+    whole = estimate_of("mdp transformer")
     assert whole.phase == "validation"
     chunked = estimate_memory(make_trainer(Config(**run, rollout_chunk=8)))
     assert sum(chunked.phases["validation"].values()) < 0.1 * whole.total
 
 
 def test_terms_are_named_largest_first():
-    run = RUNS["mdp transformer"] | {"iterations": 1}
-    estimate = estimate_memory(make_trainer(Config(**run)))
+    estimate = estimate_of("mdp transformer")
     assert next(iter(estimate.terms)) == "networks' carries while acting"
     assert estimate.terms["networks' carries while acting"] >= 1000 * 200 * 2 * 2 * 64 * FLOAT
     assert list(estimate.terms.values()) == sorted(estimate.terms.values(), reverse=True)
@@ -171,8 +179,7 @@ def as_config(flags):
     ],
 )
 def test_over_the_limit_it_names_settings_that_fit(run, share, field):
-    run = RUNS[run]
-    needed = estimate_memory(make_trainer(Config(**run, iterations=1)))
+    needed, run = estimate_of(run), RUNS[run]
     limit = share * needed.total / GIB
     message = limited(run, memory_limit=limit)
     assert "\n" not in message
@@ -184,7 +191,7 @@ def test_over_the_limit_it_names_settings_that_fit(run, share, field):
 
 
 def test_fewer_tasks_keep_the_size_of_minibatches():
-    run = RUNS["bandit markov"]
+    run = FEW_TASKS
     whole = make_trainer(Config(**run, iterations=1))
     limit = 0.4 * estimate_memory(whole).total / GIB
     fits = as_config(limited(run, memory_limit=limit).partition("Fits: ")[2])
@@ -193,7 +200,7 @@ def test_fewer_tasks_keep_the_size_of_minibatches():
 
 
 def test_below_the_smallest_run_it_says_what_that_needs():
-    run = RUNS["mdp gru"]
+    run = FEW_TASKS
     message = limited(run, memory_limit=1e-5)
     assert message.startswith("memory_limit, 1e-05 GiB, is below the smallest possible run")
     amount = float(re.search(r"run, ([0-9.e-]+) GiB", message)[1])
@@ -207,8 +214,8 @@ def test_below_the_smallest_run_it_says_what_that_needs():
 def test_without_a_limit_the_device_is_it(monkeypatch):
     assert limited(RUNS["bandit markov"]).startswith("memory: about")
     assert 0.1 < device_memory() / GIB < 1e5
-    monkeypatch.setattr(memory, "device_memory", lambda: 40 * 2**20)
-    assert "over a device's memory, 0.0391 GiB" in limited(RUNS["mdp gru"])
+    monkeypatch.setattr(memory, "device_memory", lambda: 2 * 2**20)
+    assert "over a device's memory, 0.00196 GiB" in limited(FEW_TASKS)
 
 
 @pytest.mark.parametrize(
