@@ -209,6 +209,7 @@ def _resume(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None
     if config != before:
         _save_checkpoint(trainer, folder, state)
     folder.write_config(config)
+    _save_agents(trainer, folder, state)  # the run may have ended before these of its checkpoint
     return trainer, folder, state
 
 
@@ -440,8 +441,13 @@ class Run:
 
 
 def _save(trainer: Trainer, folder: RunFolder, state: RunState) -> None:
-    """A checkpoint, and the last and the best policy as agents."""
+    """A checkpoint, and its agents."""
     _save_checkpoint(trainer, folder, state)
+    _save_agents(trainer, folder, state)
+
+
+def _save_agents(trainer: Trainer, folder: RunFolder, state: RunState) -> None:
+    """The last and the best policy."""
     agent = trainer.agent(state.train, greedy=True)
     save_agent(folder.agent, agent)
     save_agent(folder.best_agent, agent.replace(params=state.best_params))

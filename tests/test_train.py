@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -373,6 +374,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     error = refused(capsys, f"{SMALL} --iterations 1 --out {tmp_path / 'file' / 'run'}")
     assert str(tmp_path / "file" / "run") in error
+
+
+def test_ended_between_the_last_checkpoint_and_its_agents(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "a")
+    for agent in ("agent", "best_agent"):
+        shutil.rmtree(tmp_path / "a" / agent)
+    run(f"--resume {tmp_path / 'a'}")
+    assert_same_run(tmp_path / "a", whole)
 
 
 def test_damaged_metrics_are_named(whole, tmp_path, capsys):
