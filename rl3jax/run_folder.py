@@ -18,9 +18,10 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,30 @@ LONGEST_LINE, LARGEST_METRICS = 2**16, 2**30
 RECORDED_PACKAGES = ("rl3jax", "jax", "jaxlib", "flax", "optax", "distrax", "gymnax", "numpy")
 
 
+class _Digested:
+    """The first lines of a file that grows, as far as they were read: their size and SHA-256."""
+
+    def __init__(self) -> None:
+        self.lines, self.size, self.sha256 = 0, 0, hashlib.sha256()
+
+    def extend(self, path: Path, lines: int) -> None:
+        """Reads on, until so many lines or the end; there is no way back."""
+        assert lines >= self.lines
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            file.seek(self.size)
+            while self.lines < lines and (line := file.readline(LONGEST_LINE)):
+                self.lines, self.size = self.lines + 1, self.size + len(line)
+                self.sha256.update(line)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """Paths of a run, and what reads and writes them."""
 
     path: Path
+    _digested: _Digested = field(default_factory=_Digested, repr=False, compare=False)
 
     @property
     def checkpoints(self) -> Path:
@@ -146,14 +166,12 @@ class RunFolder:
                 raise OSError(error.errno, error.strerror, str(self.metrics)) from error
 
     def metrics_digest(self, iteration: int) -> str:
-        """SHA-256 of the lines up to an iteration, by which a checkpoint knows its metrics."""
-        return hashlib.sha256(self._lines_until(iteration)).hexdigest()
+        """SHA-256 of the lines up to an iteration, by which a checkpoint knows its metrics.
 
-    def _lines_until(self, iteration: int) -> bytes:
-        if not self.metrics.is_file():
-            return b""
-        with self.metrics.open("rb") as file:
-            return b"".join(file.readline(LONGEST_LINE) for _ in range(iteration))
+        Lines are read once: the next digest goes on from there.
+        """
+        self._digested.extend(self.metrics, iteration)
+        return self._digested.sha256.hexdigest()
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All complete lines.
@@ -176,14 +194,19 @@ class RunFolder:
         Raises:
             FileError: if those up to it are not those of `digest`.
         """
-        lines = self._lines_until(iteration)
-        if hashlib.sha256(lines).hexdigest() != digest:
+        kept = _Digested()
+        kept.extend(self.metrics, iteration)
+        if kept.sha256.hexdigest() != digest:
             raise FileError(
                 f"{self.metrics} is damaged: its lines up to iteration {iteration} are not those "
                 "that the checkpoint was written with"
             )
         with replacing(self.metrics) as temporary:
-            temporary.write_bytes(lines)
+            if self.metrics.is_file():
+                shutil.copyfile(self.metrics, temporary)
+                os.truncate(temporary, kept.size)
+            else:
+                temporary.touch()
 
 
 def _parse_metrics(line: str) -> dict[str, Any]:

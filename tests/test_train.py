@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import io
 import json
 import os
@@ -499,6 +500,18 @@ def test_a_folder_is_a_run_once_there_is_something_to_go_on_from(tmp_path, monke
             run(f"{SMALL} --iterations 1 --out {tmp_path / 'a'}")
     assert checkpoints(tmp_path / "a" / "checkpoints")
     run(f"{SMALL} --iterations 1 --out {tmp_path / 'a'}")
+
+
+def test_digests_go_on_where_the_last_one_ended(tmp_path):
+    folder, digests = run_folder.RunFolder(tmp_path), []
+    for iteration in range(4):
+        digests.append(folder.metrics_digest(iteration))
+        folder.append_metrics({"iteration": iteration + 1})
+    for iteration, digest in enumerate(digests):
+        lines = (tmp_path / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:iteration]
+        assert digest == hashlib.sha256(b"".join(lines)).hexdigest()
+    run_folder.RunFolder(tmp_path).truncate_metrics(2, digests[2])
+    assert folder.read_metrics() == [{"iteration": 1}, {"iteration": 2}]
 
 
 def test_a_line_of_metrics_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
