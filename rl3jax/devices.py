@@ -8,6 +8,7 @@ serves the cores of a CPU, the GPUs of a machine and those of several machines.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -74,11 +75,16 @@ class Devices:
 
         def split_function(*args: Any) -> Tree:
             in_specs = (whole,) * num_shared + (part,) * (len(args) - num_shared)
+            own = (*args[:num_shared], *jax.eval_shape(self._first_share, args[num_shared:]))
             return jax.shard_map(
-                function, mesh=self.mesh, in_specs=in_specs, out_specs=part, check_vma=False
-            )(*args)
+                partial(_with_empty_arrays, function, own),
+                mesh=self.mesh, in_specs=in_specs, out_specs=part, check_vma=False,
+            )(*_without_empty_arrays(args))  # fmt: skip
 
         return split_function
+
+    def _first_share(self, tree: Tree) -> Tree:
+        return jax.tree.map(lambda x: x[: len(x) // self.count], tree)
 
     def own(self, x: Array) -> Array:
         """This device's share of `x`, `[n / count, ...]` of `[n, ...]`."""
@@ -96,6 +102,20 @@ class Devices:
             return tree
         flat, restore = ravel_pytree(tree)
         return restore(jax.lax.pmean(flat, AXIS))
+
+
+def _without_empty_arrays(args: Tree) -> Tree:
+    """`None` for every array without entries; jaxlib 0.11.2 crashes where a shard_map takes one."""
+    return jax.tree.map(lambda x: x if x.size else None, args)
+
+
+def _with_empty_arrays(function: Callable[..., Tree], like: Any, *args: Any) -> Tree:
+    """`function` of the arguments with arrays in place of `None`, of the shapes in `like`."""
+
+    def whole(like: Any, given: Any) -> Any:
+        return jnp.zeros(like.shape, like.dtype) if given is None else given
+
+    return function(*jax.tree.map(whole, like, args))
 
 
 def on_cpu() -> bool:
