@@ -12,6 +12,7 @@ start state after a restart.
 
 import abc
 import dataclasses
+import inspect
 from typing import Any, NamedTuple
 
 import distrax
@@ -36,7 +37,19 @@ class Decision(NamedTuple):
 
 
 class Agent(struct.PyTreeNode):
-    """Base of all agents: a pytree whose leaves are numbers and whose static parts are hashable."""
+    """Base of all agents: a pytree whose leaves are numbers and whose static parts are hashable.
+
+    Attributes:
+        kind: the class itself, which every subclass has as a static part without its doing.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # JAX tells two registered dataclasses apart by their static parts alone: without this one a
+        # jitted function would now and then run the program of another agent, with equal fields.
+        cls.__annotations__ = {**inspect.get_annotations(cls), "kind": type}
+        kind = struct.field(pytree_node=False, default=cls, kw_only=True, repr=False)
+        cls.kind = kind  # type: ignore[attr-defined]
+        super().__init_subclass__(**kwargs)
 
     @abc.abstractmethod
     def init(self, s: Int[Array, ""]) -> Any:

@@ -60,9 +60,7 @@ class Devices:
         if self.count == 1:
             return function
         same = PartitionSpec()
-        return jax.shard_map(
-            function, mesh=self.mesh, in_specs=same, out_specs=same, check_vma=False
-        )
+        return lambda *args: self._run(function, args, args, in_specs=same, out_specs=same)
 
     def split(self, function: Callable[..., Tree], num_shared: int = 0) -> Callable[..., Tree]:
         """`function` of pytrees of arrays `[n, ...]`, run by each device on its part of them.
@@ -76,12 +74,18 @@ class Devices:
         def split_function(*args: Any) -> Tree:
             in_specs = (whole,) * num_shared + (part,) * (len(args) - num_shared)
             own = (*args[:num_shared], *jax.eval_shape(self._first_share, args[num_shared:]))
-            return jax.shard_map(
-                partial(_with_empty_arrays, function, own),
-                mesh=self.mesh, in_specs=in_specs, out_specs=part, check_vma=False,
-            )(*_without_empty_arrays(args))  # fmt: skip
+            return self._run(function, args, own, in_specs=in_specs, out_specs=part)
 
         return split_function
+
+    def _run(
+        self, function: Callable[..., Tree], args: Any, own: Any, in_specs: Any, out_specs: Any
+    ) -> Tree:
+        """`function` of what each device has of `args`, in shape like `own`."""
+        return jax.shard_map(
+            partial(_with_empty_arrays, function, own),
+            mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False,
+        )(*_without_empty_arrays(args))  # fmt: skip
 
     def _first_share(self, tree: Tree) -> Tree:
         return jax.tree.map(lambda x: x[: len(x) // self.count], tree)

@@ -1,9 +1,13 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rl3jax import Config, make_trainer
+from rl3jax.agent import Agent
+from rl3jax.baselines import ThompsonAgent, UniformAgent
 from rl3jax.rollout import rollout, rollouts, sample_tasks
 
 rollout = jax.jit(rollout, static_argnums=(1, 3))
@@ -153,3 +157,22 @@ def test_for_horizon_changes_the_time_scale_alone():
     longer = agent.for_horizon(2 * HORIZON)
     assert longer.layout.horizon == 2 * HORIZON
     assert longer.layout.fields == agent.layout.fields
+
+
+def test_agents_of_different_classes_are_different_pytrees():
+    """JAX holds dataclasses with equal static parts for the same pytree, and their programs too."""
+
+    class Stays(UniformAgent):
+        pass
+
+    class Around(UniformAgent):
+        inner: Agent
+
+    agents = UniformAgent(5), ThompsonAgent(5), Stays(5)
+    agents += tuple(Around(5, agent) for agent in agents)
+    assert len(agents) == 6
+    for one, other in itertools.combinations(map(jax.tree.structure, agents), 2):
+        assert one != other
+    for agent in agents:
+        assert jax.tree.structure(agent) == jax.tree.structure(agent.replace())
+        assert type(jax.tree.map(jnp.asarray, agent)) is agent.kind is type(agent)

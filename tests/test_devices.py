@@ -115,6 +115,28 @@ def test_every_baseline_scores_as_on_one_device():
     assert scores == pytest.approx(json.loads(one.stdout))
 
 
+EMPTY = """
+import jax
+import jax.numpy as jnp
+from rl3jax.devices import Devices
+
+def widths(x, empty):
+    assert x.shape[1:] == (3,) and empty.shape == (len(x), 0)
+    return x + jnp.hstack((x, empty)).shape[1]
+
+x, empty, two = jnp.zeros((4, 3)), jnp.zeros((4, 0)), Devices(2)
+for run in (two.on_each(widths), two.split(widths)):
+    print(jax.jit(run)(x, empty).tolist())
+"""
+
+
+@pytest.mark.slow
+def test_arrays_without_entries():  # jaxlib 0.11.2 crashes on them
+    result = with_devices(2, "-c", EMPTY)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [str([[3.0] * 3] * 4)] * 2
+
+
 # --- how many ------------------------------------------------------------------------------------
 
 
