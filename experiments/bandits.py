@@ -27,7 +27,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "cpu": {
         "recurrent": {"network": "gru", "width": 64, "n_tasks": 1024, "minibatches": 32},
         "markov": {"network": "markov", "n_tasks": 4096, "minibatches": 64},
-        "iterations": {100: 60, 500: 60},
+        "iterations": {100: 150, 500: 60},
     },
 }
 
