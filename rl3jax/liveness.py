@@ -45,12 +45,9 @@ class _Operation(NamedTuple):
     """An equation, with values as numbers."""
 
     eqn: core.JaxprEqn
+    name: str
     inputs: list[int]
     outputs: list[int]
-
-    @property
-    def name(self) -> str:
-        return self.eqn.primitive.name
 
     @property
     def is_fused(self) -> bool:
@@ -77,6 +74,11 @@ class _Values:
         """A number for a value like `var`."""
         self.sizes.append(_bytes(var.aval))
         return len(self.sizes) - 1
+
+    def number(self, var: Any, names: dict[core.Var, int]) -> int:
+        """The one that `var` has, or a new one for a constant."""
+        is_known = isinstance(var, core.Var) and var in names
+        return names[var] if is_known else self.new(var)
 
     def size(self, values: Iterable[int]) -> int:
         """Bytes of different values."""
@@ -112,9 +114,10 @@ def _peak(jaxpr: core.Jaxpr, owned_from: int | None = None) -> int:
         outputs = {v for v in operation.outputs if v in last_read}
         ending = {v for v in operation.inputs if v in held and last_read[v] == index}
         replaceable = ending.intersection(operation.replaceable)
-        written_over = min(values.size(replaceable), values.size(outputs))
         new = values.size(outputs)
-        worst = max(worst, live + new - written_over + _within(operation))
+        written_over = min(values.size(replaceable), new)
+        within = _within(operation) if operation.name in LOOPS else 0
+        worst = max(worst, live + new - written_over + within)
         live += new - values.size(ending)
         held = (held | outputs) - ending
     return worst
@@ -165,10 +168,8 @@ def _within(operation: _Operation) -> int:
     if operation.name == "while":
         body = _opened(params["body_jaxpr"])
         return _within_loop(body, params["body_nconsts"], len(body.outvars))
-    if operation.name == "cond":
-        branches = [_opened(branch) for branch in params["branches"]]
-        return max(max(0, _peak(b) - _size_of_vars(b.outvars)) for b in branches)
-    return 0
+    branches = [_opened(branch) for branch in params["branches"]]
+    return max(max(0, _peak(b) - _size_of_vars(b.outvars)) for b in branches)
 
 
 def _carry_of_scan(eqn: core.JaxprEqn) -> tuple[int, int]:
@@ -206,24 +207,16 @@ def _operations(
     jaxpr: core.Jaxpr, names: dict[core.Var, int], values: _Values
 ) -> Iterator[_Operation]:
     """The equations, those of inner functions in place of their calls; completes `names`."""
-
-    def number(var: Any) -> int:
-        is_known = isinstance(var, core.Var) and var in names
-        return names[var] if is_known else values.new(var)
-
     for eqn in jaxpr.eqns:
-        inputs = [number(var) for var in eqn.invars]
+        inputs = [values.number(var, names) for var in eqn.invars]
         called = _called(eqn)
         if called is None:
             outputs = [values.new(var) for var in eqn.outvars]
-            yield _Operation(eqn, inputs, outputs)
+            yield _Operation(eqn, eqn.primitive.name, inputs, outputs)
         else:
             inner = dict(zip(called.invars, inputs, strict=True))
             yield from _operations(called, inner, values)
-            outputs = [
-                inner[var] if isinstance(var, core.Var) and var in inner else values.new(var)
-                for var in called.outvars
-            ]
+            outputs = [values.number(var, inner) for var in called.outvars]
         names.update(zip(eqn.outvars, outputs, strict=True))
 
 

@@ -156,6 +156,18 @@ def test_terms_are_named_largest_first():
 # --- limits -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def the_same_trainer_is_estimated_once():
+    known = functools.cache(lambda trainer, config: estimate_memory(trainer))
+
+    def estimate(trainer):
+        return known(trainer, dataclasses.replace(trainer.config, memory_limit=None))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "estimate_memory", estimate)
+        yield
+
+
 def limited(run, **changes):
     """The line of a run, or its refusal."""
     try:
