@@ -36,6 +36,7 @@ EXPERIMENTS = tuple(
         task_identification,
     )
 )
+SHORT = "docs/method.md#short-of-the-paper-and-of-our-aims"
 
 
 @dataclass
@@ -65,12 +66,13 @@ def _run(args: Args) -> None:
         "Of every row the largest preset that has been run is shown.",
         HOW_TO_READ,
         "\n".join(f"- {source.title}: {source.note}." for source in sources().values()),
+        f"Where scores fall short, by how much, and what was tried: [docs/method.md]({SHORT}).",
     ]
     for experiment in EXPERIMENTS:
         found = gather(args.results, experiment.name, PRESETS[::-1])
         parts.append(render(experiment, found, args.results / "figures", args.out))
         problems |= dict.fromkeys(found.problems)  # those of baselines are found each time
-    parts.insert(4, pretrained.section())
+    parts.insert(5, pretrained.section())
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     args.out.parent.mkdir(parents=True, exist_ok=True)
