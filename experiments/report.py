@@ -67,12 +67,12 @@ def _run(args: Args) -> None:
         HOW_TO_READ,
         "\n".join(f"- {source.title}: {source.note}." for source in sources().values()),
         f"Where scores fall short, by how much, and what was tried: [docs/method.md]({SHORT}).",
+        pretrained.section(),
     ]
     for experiment in EXPERIMENTS:
         found = gather(args.results, experiment.name, PRESETS[::-1])
         parts.append(render(experiment, found, args.results / "figures", args.out))
         problems |= dict.fromkeys(found.problems)  # those of baselines are found each time
-    parts.insert(5, pretrained.section())
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -37,18 +37,15 @@ class Decision(NamedTuple):
 
 
 class Agent(struct.PyTreeNode):
-    """Base of all agents: a pytree whose leaves are numbers and whose static parts are hashable.
-
-    Attributes:
-        kind: the class itself, which every subclass has as a static part without its doing.
-    """
+    """Base of all agents: a pytree whose leaves are numbers and whose static parts are hashable."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # JAX tells two registered dataclasses apart by their static parts alone: without this one a
-        # jitted function would now and then run the program of another agent, with equal fields.
-        cls.__annotations__ = {**inspect.get_annotations(cls), "kind": type}
-        kind = struct.field(pytree_node=False, default=cls, kw_only=True, repr=False)
-        cls.kind = kind  # type: ignore[attr-defined]
+        # JAX tells two registered dataclasses apart by their static parts alone: a jitted function
+        # would now and then run the program of another agent, with equal fields. So every class is
+        # a static part of its agents. Not declared: type checkers would take it for an argument.
+        cls.__annotations__ = {**inspect.get_annotations(cls), "_class": type}
+        itself = struct.field(pytree_node=False, default=cls, kw_only=True, repr=False)
+        cls._class = itself  # type: ignore[attr-defined]
         super().__init_subclass__(**kwargs)
 
     @abc.abstractmethod

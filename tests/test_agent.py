@@ -175,4 +175,4 @@ def test_agents_of_different_classes_are_different_pytrees():
         assert one != other
     for agent in agents:
         assert jax.tree.structure(agent) == jax.tree.structure(agent.replace())
-        assert type(jax.tree.map(jnp.asarray, agent)) is agent.kind is type(agent)
+        assert type(jax.tree.map(jnp.asarray, agent)) is agent._class is type(agent)

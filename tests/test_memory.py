@@ -36,9 +36,21 @@ FEW_TASKS = RUNS["bandit markov"] | {"n_tasks": 64}
 
 
 @functools.cache
+def estimate_by_config(trainer, config):
+    """Trainers are equal whatever their configs, of which validation is a part."""
+    del config
+    return estimate_memory(trainer)
+
+
+def estimate_once(trainer):
+    """`estimate_memory`, to which the limit makes no difference."""
+    config = dataclasses.replace(trainer.config, memory_limit=None)
+    return estimate_by_config(trainer, config)
+
+
 def estimate_of(run):
     """What a run needs that validates as well."""
-    return estimate_memory(make_trainer(Config(**RUNS[run], iterations=1)))
+    return estimate_once(make_trainer(Config(**RUNS[run], iterations=1)))
 
 
 def reserved(trainer):
@@ -158,13 +170,8 @@ def test_terms_are_named_largest_first():
 
 @pytest.fixture(scope="module", autouse=True)
 def the_same_trainer_is_estimated_once():
-    known = functools.cache(lambda trainer, config: estimate_memory(trainer))
-
-    def estimate(trainer):
-        return known(trainer, dataclasses.replace(trainer.config, memory_limit=None))
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "estimate_memory", estimate)
+        patch.setattr(memory, "estimate_memory", estimate_once)
         yield
 
 
