@@ -2,14 +2,14 @@
 
 from importlib.metadata import version
 
-from rl3jax import baselines, object_level, pretrained, statistics
+from rl3jax import baselines, networks, object_level, pretrained, statistics
 from rl3jax.agent import Agent
-from rl3jax.checkpoint import load_agent, save_agent
+from rl3jax.agent_files import load_agent, save_agent
 from rl3jax.checks import ConfigError
 from rl3jax.config import Config, Hyperparams
 from rl3jax.drawing import render_episode
 from rl3jax.env_check import EnvFinding, check_env
-from rl3jax.envs import Environment, TabularModel, Transition, make_env
+from rl3jax.envs import Environment, TabularModel, TaskDistribution, Transition, make_env
 from rl3jax.evaluation import Evaluation, evaluate_agent
 from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
 from rl3jax.run_folder import provenance
@@ -25,6 +25,7 @@ __all__ = [
     "Evaluation",
     "Hyperparams",
     "TabularModel",
+    "TaskDistribution",
     "TrainState",
     "Trainer",
     "Transition",
@@ -36,6 +37,7 @@ __all__ = [
     "load_pretrained",
     "make_env",
     "make_trainer",
+    "networks",
     "object_level",
     "pretrained",
     "pretrained_card",

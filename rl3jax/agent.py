@@ -2,12 +2,13 @@
 
 An agent's carry lives for one meta-episode. The protocol, for one task (vmap for more):
 
-    carry = agent.init(s)                            # a meta-episode begins in state index s
+    carry = agent.init(s)                            # a meta-episode begins in state s
     action, carry = agent.act(carry, key)            # choose in the current state
     carry = agent.observe(carry, action, reward, s_next, terminated, truncated, s_now)
 
 `s_next` is the state that the action led to, `s_now` the state to act in next: the same, or the
-start state after a restart.
+start state after a restart. A state is what the environment gives learners to see: an index, or a
+vector.
 """
 
 import abc
@@ -15,24 +16,47 @@ import dataclasses
 import inspect
 from typing import Any, NamedTuple
 
-import distrax
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.networks import Network
+from rl3jax.envs import State, StateFeatures, TabularFeatures
 from rl3jax.object_level import ObjectLearner
-from rl3jax.observation import ObservationLayout
+from rl3jax.policy import ActionDistribution, Network, ObservationLayout
+
+
+class Interaction(NamedTuple):
+    """One env step, as an agent sees it.
+
+    Attributes:
+        action: what it did.
+        reward: `[]` float, what that paid.
+        s_next: the state that the action led to.
+        terminated, truncated: `[]` bool, whether the object-level episode ended there.
+        s_now: the state to act in next; a jump to it from `s_next` is no transition.
+    """
+
+    action: Any
+    reward: jax.Array
+    s_next: State
+    terminated: jax.Array
+    truncated: jax.Array
+    s_now: State
+
+    @property
+    def restarted(self) -> Bool[Array, ""]:
+        """Whether an object-level episode begins in `s_now`."""
+        return self.terminated | self.truncated
 
 
 class Decision(NamedTuple):
     """An action and what it was chosen from; the latter is empty where an agent has no policy."""
 
-    action: Int[Array, ""]
-    logits: Any = ()  # [A]
+    action: Any
+    behaviour: Any = ()  # [P], parameters of the distribution that it was drawn from
     observation: Any = ()  # [D]
 
 
@@ -49,28 +73,37 @@ class Agent(struct.PyTreeNode):
         super().__init_subclass__(**kwargs)
 
     @abc.abstractmethod
-    def init(self, s: Int[Array, ""]) -> Any:
+    def init(self, s: State) -> Any:
         """The carry at the start of a meta-episode in state `s`."""
 
     @abc.abstractmethod
-    def act(self, carry: Any, key: PRNGKeyArray) -> tuple[Int[Array, ""], Any]:
-        """An action (int32) for the current state, and the new carry. The key is consumed."""
+    def act(self, carry: Any, key: PRNGKeyArray) -> tuple[Any, Any]:
+        """An action (an index is int32) for the current state, and the new carry.
 
-    @abc.abstractmethod
+        The key is consumed.
+        """
+
     def observe(
         self,
         carry: Any,
-        action: Int[Array, ""],
-        reward: Float[Array, ""],
-        s_next: Int[Array, ""],
-        terminated: Bool[Array, ""],
-        truncated: Bool[Array, ""],
-        s_now: Int[Array, ""],
+        action: Any,
+        reward: Float[ArrayLike, ""],
+        s_next: State,
+        terminated: Bool[ArrayLike, ""],
+        truncated: Bool[ArrayLike, ""],
+        s_now: State,
     ) -> Any:
         """The carry after a transition; a jump from `s_next` to `s_now` is no transition."""
+        ends = jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)
+        interaction = Interaction(action, jnp.asarray(reward, float), s_next, *ends, s_now)
+        return self.take_in(carry, interaction)
+
+    @abc.abstractmethod
+    def take_in(self, carry: Any, interaction: Interaction) -> Any:
+        """The carry after an interaction: what `observe` does, in a subclass."""
 
     def decide(self, carry: Any, key: PRNGKeyArray) -> tuple[Decision, Any]:
-        """`act`, together with what a learner wants to know of the choice."""
+        """`act`, together with what meta-training wants to know of the choice."""
         action, carry = self.act(carry, key)
         return Decision(action), carry
 
@@ -87,19 +120,19 @@ class Agent(struct.PyTreeNode):
 
 @struct.dataclass
 class PolicyCarry:
-    """Recurrent state of a meta-RL policy: the network's carry and the object-level table.
+    """Recurrent state of a meta-RL policy: its memory and the object-level table.
 
     Attributes:
-        network: the network's own carry.
+        memory: the network's carry.
         table: the object-level learner's table.
-        state: current state index, int32.
-        previous_action: int32; −1 before the first step.
+        state: current state, an index (int32) or a vector `[D]`.
+        previous_action: `no_action` of the policy's distribution before the first step.
         previous_reward: float; 0 before the first step.
         t: steps taken in the meta-episode, int32.
         episode_step: steps taken in the object-level episode, int32.
     """
 
-    network: Any
+    memory: Any
     table: Any
     state: jax.Array
     previous_action: jax.Array
@@ -113,72 +146,74 @@ class PolicyAgent(Agent):
 
     Attributes:
         params: the actor network's parameters.
-        state_features: `[S, F]`, what is shown of a state.
-        network, learner, layout: static parts.
+        features: what is shown of a state.
+        learner_params: those of the object-level learner; `()` if it has none.
+        network, learner, distribution, layout: static parts.
         greedy: take the most probable action instead of sampling.
     """
 
     params: Any
-    state_features: jax.Array
+    features: StateFeatures
+    learner_params: Any
     network: Network = struct.field(pytree_node=False)
     learner: ObjectLearner = struct.field(pytree_node=False)
+    distribution: ActionDistribution = struct.field(pytree_node=False)
     layout: ObservationLayout = struct.field(pytree_node=False)
     greedy: bool = struct.field(pytree_node=False, default=False)
 
+    @property
+    def bound_learner(self) -> ObjectLearner:
+        """The object-level learner with its parameters."""
+        return self.learner.bind(self.learner_params)
+
     @override
-    def init(self, s: Int[Array, ""]) -> PolicyCarry:
+    def init(self, s: State) -> PolicyCarry:
         return PolicyCarry(
-            network=self.network.initial_carry(self.layout.horizon),
-            table=self.learner.init(),
-            state=jnp.asarray(s, jnp.int32),
-            previous_action=jnp.int32(-1),
+            memory=self.network.initial_carry(self.layout.horizon, self.layout.size),
+            table=self.bound_learner.init(),
+            state=self._cast(s),
+            previous_action=self.distribution.no_action(),
             previous_reward=jnp.zeros(()),
             t=jnp.int32(0),
             episode_step=jnp.int32(0),
         )
 
+    def _cast(self, s: State) -> State:
+        return jnp.asarray(s, jnp.int32 if isinstance(self.features, TabularFeatures) else float)
+
     @override
-    def act(self, carry: PolicyCarry, key: PRNGKeyArray) -> tuple[Int[Array, ""], PolicyCarry]:
+    def act(self, carry: PolicyCarry, key: PRNGKeyArray) -> tuple[Any, PolicyCarry]:
         decision, carry = self.decide(carry, key)
         return decision.action, carry
 
     @override
     def decide(self, carry: PolicyCarry, key: PRNGKeyArray) -> tuple[Decision, PolicyCarry]:
         observation = self.layout.encode(
-            carry.previous_action,
+            self.distribution.show(carry.previous_action),
             carry.previous_reward,
             carry.t,
             carry.episode_step,
-            self.state_features[carry.state],
-            self.learner.estimates(carry.table, carry.state),
+            self.features(carry.state),
+            self.bound_learner.features(carry.table, carry.state),
         )
-        network_carry, logits = self.network.step(self.params, carry.network, observation)
-        policy = distrax.Categorical(logits=logits)
-        action = policy.mode() if self.greedy else policy.sample(seed=key)
-        decision = Decision(action.astype(jnp.int32), logits, observation)
-        return decision, dataclasses.replace(carry, network=network_carry)
+        memory, behaviour = self.network.step(self.params, carry.memory, observation)
+        policy = self.distribution
+        action = policy.mode(behaviour) if self.greedy else policy.sample(behaviour, key)
+        return Decision(action, behaviour, observation), dataclasses.replace(carry, memory=memory)
 
     @override
-    def observe(
-        self,
-        carry: PolicyCarry,
-        action: Int[Array, ""],
-        reward: Float[Array, ""],
-        s_next: Int[Array, ""],
-        terminated: Bool[Array, ""],
-        truncated: Bool[Array, ""],
-        s_now: Int[Array, ""],
-    ) -> PolicyCarry:
-        table = self.learner.update(carry.table, carry.state, action, reward, s_next, terminated)
-        restarted = terminated | truncated
+    def take_in(self, carry: PolicyCarry, interaction: Interaction) -> PolicyCarry:
+        action, reward, s_next, terminated, _, s_now = interaction
         return dataclasses.replace(
             carry,
-            table=table,
+            table=self.bound_learner.update(
+                carry.table, carry.state, action, reward, s_next, terminated
+            ),
             state=s_now,
             previous_action=action,
             previous_reward=reward,
             t=carry.t + 1,
-            episode_step=jnp.where(restarted, 0, carry.episode_step + 1),
+            episode_step=jnp.where(interaction.restarted, 0, carry.episode_step + 1),
         )
 
     @override

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
 
 from rl3jax.checks import ConfigError, largest_divisor
 
@@ -94,7 +95,12 @@ class Devices:
         """This device's share of `x`, `[n / count, ...]` of `[n, ...]`."""
         if self.count == 1:
             return x
-        return x.reshape(self.count, -1, *x.shape[1:])[jax.lax.axis_index(AXIS)]
+        return x.reshape(self.count, -1, *x.shape[1:])[self.index]
+
+    @property
+    def index(self) -> Int[ArrayLike, ""]:
+        """This device's number, from 0."""
+        return 0 if self.count == 1 else jax.lax.axis_index(AXIS)
 
     def mean(self, x: Float[Array, "..."]) -> Float[Array, ""]:
         """Mean over all entries on all devices, of which each has as many."""

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rl3jax import baselines, plots
+from rl3jax.agent_files import load_agent
 from rl3jax.baselines import AgentOrMaker
-from rl3jax.checkpoint import load_agent
 from rl3jax.checks import ConfigError, check_size
 from rl3jax.commands import one_line_errors, parse, prepare_jax
 from rl3jax.config import Config

@@ -14,7 +14,8 @@ from rl3jax.agent import Agent, PolicyAgent
 from rl3jax.baselines import AgentOrMaker, make_baseline
 from rl3jax.checks import ConfigError
 from rl3jax.devices import Devices
-from rl3jax.envs import Environment
+from rl3jax.envs import StateFeatures, TabularFeatures, TaskDistribution
+from rl3jax.policy import distribution_over
 from rl3jax.rollout import rollout, sample_tasks
 
 
@@ -62,7 +63,7 @@ class Evaluation:
 
 def evaluate_agent(
     agent: AgentOrMaker | str,
-    env: Environment,
+    env: TaskDistribution,
     horizon: int,
     n_tasks: int,
     key: PRNGKeyArray,
@@ -108,14 +109,22 @@ def evaluate_agent(
     return evaluation
 
 
-def check_fits(agent: PolicyAgent, env: Environment) -> None:
+def check_fits(agent: PolicyAgent, env: TaskDistribution) -> None:
     """Raises ConfigError unless the policy knows as many states and actions as `env` has."""
-    knows = (len(agent.state_features), agent.layout.num_actions)
-    if knows != (env.num_states, env.num_actions):
+    knows = _sizes(agent.features), agent.distribution
+    has = _sizes(jax.eval_shape(lambda: env.features)), distribution_over(env.action_space())
+    if knows != has:
         raise ConfigError(
-            f"the policy is for {knows[0]} states and {knows[1]} actions, this environment has "
-            f"{env.num_states} and {env.num_actions}"
+            f"the policy is for {knows[0]} and {knows[1].shown_size} actions, this environment has "
+            f"{has[0]} and {has[1].shown_size}"
         )
+
+
+def _sizes(features: StateFeatures) -> str:
+    """What states are, in words."""
+    if isinstance(features, TabularFeatures):
+        return f"{len(features.table)} states"
+    return f"states of {features.size} numbers"
 
 
 class TableOverflowError(ConfigError):
@@ -156,7 +165,7 @@ _sample_tasks = jax.jit(sample_tasks, static_argnums=0)
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _score(
-    env: Environment,
+    env: TaskDistribution,
     horizon: int,
     batch_size: int | None,
     make_agent: Callable[[Any], Agent] | None,

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from rl3jax.observation import ObservationLayout
+from rl3jax.policy import ObservationLayout
 from rl3jax.rollout import Trajectory
 
 
@@ -19,13 +19,13 @@ class NonFinite:
     Attributes:
         reward: `[]`, of the environment.
         observation: `[D]`, each entry of what the policy saw.
-        logits: `[A]`, of the policy that acted.
+        behaviour: `[P]`, parameters of the distributions that actions were drawn from.
         value: `[]`, of the critic's targets.
     """
 
     reward: jax.Array
     observation: jax.Array
-    logits: jax.Array
+    behaviour: jax.Array
     value: jax.Array
 
 
@@ -38,7 +38,7 @@ def non_finite(trajectory: Trajectory, value: Float[Array, "T B"]) -> NonFinite:
     return NonFinite(
         reward=tasks(trajectory.reward),
         observation=tasks(trajectory.observation),
-        logits=tasks(trajectory.logits),
+        behaviour=tasks(trajectory.behaviour),
         value=tasks(value),
     )
 
@@ -49,7 +49,7 @@ def first_non_finite(found: NonFinite, layout: ObservationLayout) -> str | None:
     seen = {
         f"observation ({name})": found.observation[span] for name, span in layout.fields.items()
     }
-    quantities = {"reward": found.reward, **seen, "logits": found.logits, "value": found.value}
+    quantities = {"reward": found.reward, **seen, "policy": found.behaviour, "value": found.value}
     for name, tasks in quantities.items():
         if (most := np.max(tasks, initial=0.0)) > 0:
             return f"{name} is not finite in {most:.2%} of the tasks"

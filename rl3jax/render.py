@@ -10,7 +10,7 @@ import tyro
 
 from rl3jax import drawing
 from rl3jax.agent import PolicyAgent
-from rl3jax.checkpoint import load_agent
+from rl3jax.agent_files import load_agent
 from rl3jax.checks import ConfigError, check_number, check_size
 from rl3jax.commands import one_line_errors, parse
 from rl3jax.config import Config

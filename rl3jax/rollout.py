@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Key, PRNGKeyArray
 
 from rl3jax.agent import Agent
-from rl3jax.envs import Environment
+from rl3jax.envs import TaskDistribution
 
 
 @struct.dataclass
@@ -17,8 +17,9 @@ class Trajectory:
 
     Attributes:
         observation: `[T, D]`, or empty for an agent without a policy.
-        logits: `[T, A]`, the behaviour policy's, or empty likewise.
-        action: `[T]` int32.
+        behaviour: `[T, P]`, parameters of the distributions that actions were drawn from, or empty
+            likewise.
+        action: `[T]` int32, or `[T, ...]`.
         reward: `[T]`.
         terminated, truncated: `[T]` bool, ends of object-level episodes.
         overflowed: `[T]` bool, whether the data so far did not fit into the agent's table.
@@ -27,7 +28,7 @@ class Trajectory:
     """
 
     observation: Any
-    logits: Any
+    behaviour: Any
     action: jax.Array
     reward: jax.Array
     terminated: jax.Array
@@ -43,7 +44,7 @@ class _Carry(NamedTuple):
 
 
 def rollout(
-    agent: Agent, env: Environment, task: Any, horizon: int, key: PRNGKeyArray
+    agent: Agent, env: TaskDistribution, task: Any, horizon: int, key: PRNGKeyArray
 ) -> Trajectory:
     """A meta-episode of `horizon` env steps (RL³, algorithm 1), in one task.
 
@@ -57,35 +58,31 @@ def rollout(
         _, env_state, reward, terminated, truncated, info = env.step(
             key_env, carry.env_state, decision.action, task
         )
-        s_next, s_now = info["next_state_index"], env.state_index(env_state)
+        s_next, s_now = env.entered_state(info), env.learner_state(env_state)
         agent_carry = agent.observe(
             agent_carry, decision.action, reward, s_next, terminated, truncated, s_now
         )
         transition = Trajectory(
             observation=decision.observation,
-            logits=decision.logits,
+            behaviour=decision.behaviour,
             action=decision.action,
             reward=reward,
             terminated=terminated,
             truncated=truncated,
             overflowed=jnp.asarray(agent.overflowed(agent_carry), bool),
-            out_of_range=_is_out_of_range(s_next, env) | _is_out_of_range(s_now, env),
+            out_of_range=env.is_out_of_range(s_next) | env.is_out_of_range(s_now),
         )
         return _Carry(key, env_state, agent_carry), transition
 
     _, env_state = env.reset(key_reset, task)
-    start = _Carry(key_steps, env_state, agent.init(env.state_index(env_state)))
+    start = _Carry(key_steps, env_state, agent.init(env.learner_state(env_state)))
     _, trajectory = jax.lax.scan(step, start, length=horizon)
     return trajectory
 
 
-def _is_out_of_range(s: Int[Array, ""], env: Environment) -> Bool[Array, ""]:
-    return (s < 0) | (s >= env.num_states)
-
-
 def rollouts(
     agent: Agent,
-    env: Environment,
+    env: TaskDistribution,
     tasks: Any,
     horizon: int,
     keys: Key[Array, " B"],
@@ -121,6 +118,6 @@ def rollouts(
     return jax.lax.scan(play_next, blank, (jnp.arange(0, n_tasks, chunk), *chunks))[0]
 
 
-def sample_tasks(env: Environment, keys: Key[Array, " B"]) -> Any:
+def sample_tasks(env: TaskDistribution, keys: Key[Array, " B"]) -> Any:
     """An independent task for each of the keys: a pytree with leading axis `[B]`."""
     return jax.vmap(env.sample_task)(keys)

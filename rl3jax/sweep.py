@@ -32,7 +32,7 @@ from rich.table import Table
 
 from rl3jax import devices, plots, run_folder
 from rl3jax.agent import PolicyAgent
-from rl3jax.checkpoint import save_agent
+from rl3jax.agent_files import save_agent
 from rl3jax.checks import ConfigError, check_at_most, check_size, nearest_name, shown
 from rl3jax.commands import (
     INTERRUPTED,

@@ -19,13 +19,12 @@ import tyro
 from flax import struct
 
 from rl3jax import __version__, debugging, drawing, loggers, plots, processes, run_folder
+from rl3jax.agent_files import load_agent, save_agent
 from rl3jax.checkpoint import (
     check_state,
     checkpoints,
-    load_agent,
     read_manifest,
     restore_checkpoint,
-    save_agent,
     save_checkpoint,
 )
 from rl3jax.checks import ConfigError
@@ -153,7 +152,7 @@ def _start(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None,
 def _initial_state(trainer: Trainer) -> RunState:
     train = trainer.init(training_key(trainer.config.seed))
     best_return = trainer.settings.devices.replicate(jnp.asarray(-jnp.inf))
-    return RunState(train, train.models.actor.params, best_return)
+    return RunState(train, train.models["actor"].params, best_return)
 
 
 def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
@@ -167,8 +166,12 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
     if agent.layout.fields != trainer.layout.fields:
         raise ConfigError(f"--init-from {path} observes {agent.layout}, this run {trainer.layout}")
     models = state.train.models
-    actor = dataclasses.replace(models.actor, params=agent.params)
-    train = dataclasses.replace(state.train, models=models._replace(actor=actor))
+    actor = dataclasses.replace(models["actor"], params=agent.params)
+    train = dataclasses.replace(
+        state.train,
+        models=models | {"actor": actor},
+        learner_params=agent.learner_params,
+    )
     return dataclasses.replace(state, train=train, best_params=agent.params)
 
 
@@ -401,7 +404,7 @@ class Run:
         )
         line = line | {"validation_return": score.mean, "validation_stderr": score.stderr}
         if score.mean > state.best_return:
-            best = state.train.models.actor.params
+            best = state.train.models["actor"].params
             state = dataclasses.replace(
                 state, best_params=best, best_return=jnp.asarray(score.mean)
             )
@@ -471,7 +474,7 @@ def what_is_not_finite(trainer: Trainer, after: TrainState, metrics: Metrics) ->
     for name, value in metrics.to_dict().items():
         if not math.isfinite(value):
             return f"{name} is {value}"
-    for name, learned in after.models._asdict().items():
+    for name, learned in after.models.items():
         if not all_finite(learned):
             return f"a parameter of the {name} is not finite"
     return None

@@ -11,22 +11,33 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from rl3jax import devices, object_level, ppo
+from rl3jax import devices, object_level
 from rl3jax.agent import PolicyAgent
-from rl3jax.checks import ConfigError, check_choice, largest_divisor
+from rl3jax.checks import ConfigError, check_choice, largest_divisor, one_line
 from rl3jax.config import Config, Hyperparams
 from rl3jax.devices import Devices
-from rl3jax.envs import Environment, make_env
+from rl3jax.envs import Environment, TaskDistribution, make_env
 from rl3jax.finite import NonFinite, non_finite
-from rl3jax.networks import Network, make_network
+from rl3jax.learning import ppo
+from rl3jax.learning.optimise import Diagnostics, Learned, optimise, over_task_chunks
+from rl3jax.networks import Memory, as_memory, make_network
 from rl3jax.object_level import ObjectLearner
-from rl3jax.observation import SHOWN, ObservationLayout
+from rl3jax.policy import (
+    SHOWN,
+    Field,
+    Network,
+    ObservationLayout,
+    PlainHead,
+    distribution_over,
+)
 from rl3jax.rollout import Trajectory, rollouts, sample_tasks
 
 
@@ -38,13 +49,16 @@ class TrainState:
         iteration: meta-iterations done, int32.
         key: the run's key; iteration i draws from its i-th child, so the series of tasks is the
             same whatever is trained on it.
-        models: actor and critic with their optimisers.
+        models: what is learned by gradients, by name, each with its optimiser's state: actor and
+            critic.
+        learner_params: the object-level learner's parameters; `()` if it has none.
         hyperparams: traced numbers of the run.
     """
 
     iteration: jax.Array
     key: jax.Array
-    models: ppo.Models
+    models: dict[str, Learned]
+    learner_params: Any
     hyperparams: Hyperparams
 
 
@@ -60,7 +74,7 @@ class Metrics:
             environment has more next states than it says); training on these is void.
         out_of_range_tasks: tasks in which the environment named a state that it has not; likewise.
         non_finite: shares of tasks with numbers that are not; in no line of metrics.
-        ppo: losses and diagnostics.
+        diagnostics: of `optimise`: losses, norms of gradients, entropy, KL, the actor's epochs.
     """
 
     mean_return: jax.Array
@@ -69,12 +83,12 @@ class Metrics:
     overflowed_tasks: jax.Array
     out_of_range_tasks: jax.Array
     non_finite: NonFinite
-    ppo: ppo.Diagnostics
+    diagnostics: Diagnostics
 
     def to_dict(self) -> dict[str, float]:
         """Flat, on the host."""
-        values = {**vars(self), **vars(self.ppo)}
-        del values["ppo"], values["non_finite"]
+        values = {**vars(self), **self.diagnostics}
+        del values["diagnostics"], values["non_finite"]
         return {name: float(value) for name, value in jax.device_get(values).items()}
 
 
@@ -94,7 +108,7 @@ class Trainer:
         config: resolved.
     """
 
-    env: Environment
+    env: TaskDistribution
     learner: ObjectLearner
     layout: ObservationLayout
     settings: ppo.Settings
@@ -110,9 +124,10 @@ class Trainer:
 
     @partial(jax.jit, static_argnums=0)
     def _init(self, key: PRNGKeyArray, hyperparams: Hyperparams) -> TrainState:
-        key_models, key_run = jax.random.split(key)
+        key_models, key_learner, key_run = jax.random.split(key, 3)
         models = ppo.init(self.settings, hyperparams, self.layout.size, key_models)
-        return TrainState(jnp.int32(0), key_run, models, hyperparams)
+        learner_params = self.learner.init_params(key_learner)
+        return TrainState(jnp.int32(0), key_run, models, learner_params, hyperparams)
 
     @partial(jax.jit, static_argnums=0)
     def update(self, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -122,13 +137,14 @@ class Trainer:
     def _update(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """`update` as each device does it, with its share of the tasks."""
         key = jax.random.fold_in(state.key, state.iteration)
-        key_tasks, key_rollouts, key_ppo = jax.random.split(key, 3)
+        key_tasks, key_rollouts, key_learning = jax.random.split(key, 3)
 
         trajectory = self.collect(state, key_tasks, key_rollouts)
         batch, explained_variance = self.batch(state, trajectory)
         progress = state.iteration / jnp.maximum(state.hyperparams.iterations - 1, 1)
-        models, diagnostics = ppo.update(
-            self.settings, state.hyperparams, state.models, batch, progress, key_ppo
+        parts = ppo.parts(self.settings, state.hyperparams, progress, self.layout.horizon)
+        models, diagnostics = optimise(
+            parts, state.models, batch, self.settings.passes, key_learning
         )
 
         mean_return, stderr_return = self._mean_return(trajectory)
@@ -140,7 +156,7 @@ class Trainer:
             overflowed_tasks=self._tasks_with(trajectory.overflowed),
             out_of_range_tasks=self._tasks_with(trajectory.out_of_range),
             non_finite=average(non_finite(trajectory, batch.value_target)),
-            ppo=diagnostics,
+            diagnostics=diagnostics,
         )
         return dataclasses.replace(state, iteration=state.iteration + 1, models=models), metrics
 
@@ -163,10 +179,12 @@ class Trainer:
     def agent(self, state: TrainState, greedy: bool = True) -> PolicyAgent:
         """The current policy, to act in single tasks."""
         return PolicyAgent(
-            params=state.models.actor.params,
-            state_features=jnp.asarray(self.env.state_features, dtype=float),
+            params=state.models["actor"].params,
+            features=self.env.features,
+            learner_params=state.learner_params,
             network=self.settings.actor,
             learner=self.learner,
+            distribution=self.settings.distribution,
             layout=self.layout,
             greedy=greedy,
         )
@@ -190,8 +208,8 @@ class Trainer:
     ) -> tuple[ppo.Batch, Float[Array, ""]]:
         """Advantages and value targets; the critic sees the finished sequences only here."""
         critic = self.settings.critic
-        value = ppo.over_task_chunks(
-            partial(ppo.values, critic, state.models.critic.params),
+        value = over_task_chunks(
+            partial(ppo.values, critic, state.models["critic"].params),
             self.settings.tasks_at_a_time(critic, self.layout.horizon),
             trajectory.observation,
         )
@@ -201,7 +219,7 @@ class Trainer:
         batch = ppo.Batch(
             observation=trajectory.observation,
             action=trajectory.action,
-            log_probs=jax.nn.log_softmax(trajectory.logits),
+            behaviour=trajectory.behaviour,
             advantage=advantage,
             value_target=value + advantage,
         )
@@ -225,9 +243,9 @@ class Trainer:
 
 def make_trainer(
     config: Config,
-    env: Environment | None = None,
+    env: TaskDistribution | None = None,
     learner: ObjectLearner | None = None,
-    network: Network | None = None,
+    network: nn.Module | None = None,
 ) -> Trainer:
     """A trainer for `config`, with parts of one's own in place of those that it names.
 
@@ -236,7 +254,8 @@ def make_trainer(
         env: instead of `config.env` with its options.
         learner: instead of `config.object_level` with its options (also under rl2, which then
             carries it without seeing it).
-        network: instead of `config.network`; its `num_outputs` is set as needed.
+        network: instead of `config.network`: a memory of rl3jax's, or any `flax.linen` module,
+            recurrent if it has `initialize_carry` ((carry, x) → (carry, y)), else feed-forward.
 
     Raises:
         ConfigError: if a name in the config is unknown or its parts do not fit together.
@@ -249,28 +268,17 @@ def make_trainer(
     _check_estimates(config)
     with _as_config_errors():
         learner = learner or _make_learner(config, env)
-        network = network or make_network(
-            config.network, width=config.width, horizon=config.horizon
+        memory = (
+            make_network(config.network, width=config.width, horizon=config.horizon)
+            if network is None
+            else as_memory(network)
         )
-
-    given = jax.eval_shape(lambda: learner.estimates(learner.init(), 0))
-    _, num_features = jax.eval_shape(lambda: jnp.asarray(env.state_features)).shape
-    layout = ObservationLayout(
-        num_actions=env.num_actions,
-        num_features=num_features,
-        horizon=config.horizon,
-        task_horizon=env.task_horizon,
-        value_scale=config.value_scale if config.algo != "rl2" else None,
-        reward_scale=config.reward_scale,
-        squash=config.squash_values,
-        standard_errors=given.q_stderr is not None,
-        optimism=given.q_optimistic is not None,
-        mean_rewards=given.mean_reward is not None,
-        shown=config.shown,
-    )
+    layout = _layout(config, env, learner)
+    distribution = distribution_over(env.action_space())
     settings = ppo.Settings(
-        actor=dataclasses.replace(network, num_outputs=env.num_actions),
-        critic=dataclasses.replace(network, num_outputs=1),
+        actor=_network(memory, distribution.num_params, layout.size),
+        critic=_network(memory, 1, layout.size),
+        distribution=distribution,
         epochs=config.epochs,
         tasks_per_minibatch=config.tasks_per_minibatch,
         kl_limit=config.kl_limit,
@@ -290,11 +298,51 @@ def make_trainer(
     )
 
 
+def _layout(config: Config, env: TaskDistribution, learner: ObjectLearner) -> ObservationLayout:
+    """What the policy is shown of the environment, and of what the learner gives."""
+
+    def given() -> object_level.Features:
+        bound = learner.bind(learner.init_params(jax.random.key(0)))
+        return bound.features(bound.init(), env.blank_state())
+
+    features = {} if config.algo == "rl2" else jax.eval_shape(given)
+    estimates = (Field(n, f.numbers.shape[0], f.unit) for n, f in features.items())
+    return ObservationLayout(
+        action_size=distribution_over(env.action_space()).shown_size,
+        num_features=jax.eval_shape(lambda: env.features).size,
+        horizon=config.horizon,
+        task_horizon=env.task_horizon,
+        estimates=tuple(estimates),
+        value_scale=config.value_scale,
+        reward_scale=config.reward_scale,
+        squash=config.squash_values,
+        shown=config.shown,
+    )
+
+
+def _network(memory: Memory, num_outputs: int, num_inputs: int) -> Network:
+    """The memory with a head.
+
+    Raises:
+        ConfigError: if it cannot read observations of so many numbers.
+    """
+    network = Network(memory, PlainHead(num_outputs))
+    try:
+        params = jax.eval_shape(lambda: network.init(jax.random.key(0), num_inputs))
+    except ValueError:
+        raise
+    except Exception as error:  # of all kinds: the module may be anybody's
+        raise ConfigError(f"network {memory!r:.60} cannot be used: {one_line(error)}") from error
+    if others := params["memory"].keys() - {"params"}:
+        raise ConfigError(f"network {memory!r:.60} has variables that are no parameters: {others}")
+    return network
+
+
 ALGORITHMS = ("rl2", "rl3", "rl3-coarse")
 OBJECT_LEVEL = ("q_learning", "value_iteration")
 
 
-def config_env(config: Config) -> Environment:
+def config_env(config: Config) -> TaskDistribution:
     """The environment that a config names.
 
     Raises:
@@ -351,10 +399,15 @@ def _check_estimates(config: Config) -> None:
             )
 
 
-def _make_learner(config: Config, env: Environment) -> ObjectLearner:
-    """The object-level RL that the config names, for the environment's tabular view."""
+def _make_learner(config: Config, env: TaskDistribution) -> ObjectLearner:
+    """The object-level RL that the config names, for the states that the environment has."""
     if config.algo == "rl2":
-        return object_level.none(env.num_states, env.num_actions)
+        return object_level.none(getattr(env, "num_states", None), env.num_actions)
+    if not isinstance(env, Environment):
+        raise ConfigError(
+            f"object_level {config.object_level} knows states by index; those of env "
+            f"{config.env!r} are vectors: use --algo rl2, or give make_trainer a learner"
+        )
     if config.algo == "rl3":
         return _make_estimator(config, env, env.max_successors)
     if env.state_coordinates is None:
@@ -371,7 +424,9 @@ def _make_learner(config: Config, env: Environment) -> ObjectLearner:
     )
 
 
-def _make_estimator(config: Config, env: Environment, successors: int | None) -> ObjectLearner:
+def _make_estimator(
+    config: Config, env: Environment, successors: int | None
+) -> object_level.TabularLearner:
     """The learner by itself; `successors` are the most next states that a pair can have."""
     size = (env.num_states, env.num_actions)
     if config.object_level == "value_iteration":

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
+from rl3jax.observation import ObservationLayout
 
 import rl3jax
 from rl3jax import ConfigError, drawing, make_env, object_level
@@ -25,7 +26,6 @@ from rl3jax.drawing.view import number
 from rl3jax.envs import Bandit
 from rl3jax.envs.gridworld import FATAL, GOAL, OBSTACLE, START, WATER, GridworldTask
 from rl3jax.networks import make_network
-from rl3jax.observation import ObservationLayout
 from rl3jax.rollout import rollout
 
 SIZES = {

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rl3jax.observation import SHOWN, ObservationLayout
 
 from rl3jax.object_level import Estimates
-from rl3jax.observation import SHOWN, ObservationLayout
 
 ESTIMATES = Estimates(q=jnp.array([1.0, 4.0, 2.0]), visits=jnp.array([5, 0, 20]))
 

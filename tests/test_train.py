@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 from PIL import Image
+from rl3jax.ppo import Diagnostics
 
 import rl3jax
 from rl3jax import Config, evaluate, load_agent, render, run_folder, train
 from rl3jax.checkpoint import checkpoints
 from rl3jax.evaluate import EvaluateArgs
-from rl3jax.ppo import Diagnostics
 from rl3jax.processes import Processes
 from rl3jax.train import TrainArgs
 

@@ -6,10 +6,10 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent
+from rl3jax.agent import Agent, Interaction
 from rl3jax.baselines.ties import argmax_at_random
 
 
@@ -55,20 +55,11 @@ class BanditAgent(Agent):
         return argmax_at_random(self.scores(carry, key_scores), key_ties), carry
 
     @override
-    def observe(
-        self,
-        carry: ArmCounts,
-        action: Int[Array, ""],
-        reward: Float[Array, ""],
-        s_next: Int[Array, ""],
-        terminated: Bool[Array, ""],
-        truncated: Bool[Array, ""],
-        s_now: Int[Array, ""],
-    ) -> ArmCounts:
-        del s_next, terminated, truncated, s_now
+    def take_in(self, carry: ArmCounts, interaction: Interaction) -> ArmCounts:
+        success = interaction.reward.astype(jnp.int32)
         return ArmCounts(
-            successes=carry.successes.at[action].add(reward.astype(jnp.int32)),
-            pulls=carry.pulls.at[action].add(1),
+            successes=carry.successes.at[interaction.action].add(success),
+            pulls=carry.pulls.at[interaction.action].add(1),
         )
 
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent
+from rl3jax.agent import Agent, Interaction
 from rl3jax.checks import ConfigError
 from rl3jax.envs import Environment
 
@@ -170,17 +170,8 @@ class EpisodicAgent(Agent):
         return plan[carry.episode_step, carry.state], dataclasses.replace(carry, plan=plan)
 
     @override
-    def observe(
-        self,
-        carry: EpisodicCarry,
-        action: Int[Array, ""],
-        reward: Float[Array, ""],
-        s_next: Int[Array, ""],
-        terminated: Bool[Array, ""],
-        truncated: Bool[Array, ""],
-        s_now: Int[Array, ""],
-    ) -> EpisodicCarry:
-        del terminated, truncated
+    def take_in(self, carry: EpisodicCarry, interaction: Interaction) -> EpisodicCarry:
+        action, reward, s_next, _, _, s_now = interaction
         # The clock does not depend on the task, so that `vmap` over tasks leaves the condition in
         # `act` a scalar: it plans once an episode and not, to throw it away, in every step.
         return dataclasses.replace(

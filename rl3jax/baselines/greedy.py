@@ -8,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent
+from rl3jax.agent import Agent, Interaction
 from rl3jax.baselines.ties import argmax_at_random
 from rl3jax.envs import Environment
 from rl3jax.object_level import ObjectLearner, q_learning, value_iteration
@@ -51,17 +51,8 @@ class EpsilonGreedyAgent(Agent):
         return jnp.where(explores, anything, argmax_at_random(q, key_ties)), carry
 
     @override
-    def observe(
-        self,
-        carry: LearnerCarry,
-        action: Int[Array, ""],
-        reward: Float[Array, ""],
-        s_next: Int[Array, ""],
-        terminated: Bool[Array, ""],
-        truncated: Bool[Array, ""],
-        s_now: Int[Array, ""],
-    ) -> LearnerCarry:
-        del truncated
+    def take_in(self, carry: LearnerCarry, interaction: Interaction) -> LearnerCarry:
+        action, reward, s_next, terminated, _, s_now = interaction
         table = self.learner.update(carry.table, carry.state, action, reward, s_next, terminated)
         return LearnerCarry(table, s_now)
 

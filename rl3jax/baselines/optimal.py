@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent
+from rl3jax.agent import Agent, Interaction
 from rl3jax.envs import Environment
 from rl3jax.object_level.planning import finite_horizon_plan
 
@@ -44,19 +44,9 @@ class PlannedAgent(Agent):
         return self.actions[carry.t, episode_step, carry.state].astype(jnp.int32), carry
 
     @override
-    def observe(
-        self,
-        carry: ClockCarry,
-        action: Int[Array, ""],
-        reward: Float[Array, ""],
-        s_next: Int[Array, ""],
-        terminated: Bool[Array, ""],
-        truncated: Bool[Array, ""],
-        s_now: Int[Array, ""],
-    ) -> ClockCarry:
-        del action, reward, s_next
-        episode_step = jnp.where(terminated | truncated, 0, carry.episode_step + 1)
-        return ClockCarry(s_now, carry.t + 1, episode_step)
+    def take_in(self, carry: ClockCarry, interaction: Interaction) -> ClockCarry:
+        episode_step = jnp.where(interaction.restarted, 0, carry.episode_step + 1)
+        return ClockCarry(interaction.s_now, carry.t + 1, episode_step)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """The floor: uniformly random actions."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent
+from rl3jax.agent import Agent, Interaction
+from rl3jax.envs import State
 
 
 class UniformAgent(Agent):
@@ -17,7 +16,7 @@ class UniformAgent(Agent):
     num_actions: int = struct.field(pytree_node=False)
 
     @override
-    def init(self, s: Int[Array, ""]) -> tuple[()]:
+    def init(self, s: State) -> tuple[()]:
         del s
         return ()
 
@@ -26,6 +25,6 @@ class UniformAgent(Agent):
         return jax.random.randint(key, (), 0, self.num_actions, dtype=jnp.int32), carry
 
     @override
-    def observe(self, carry: tuple[()], *transition: Any) -> tuple[()]:
-        del transition
+    def take_in(self, carry: tuple[()], interaction: Interaction) -> tuple[()]:
+        del interaction
         return carry

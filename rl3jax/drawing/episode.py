@@ -11,11 +11,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent, Decision, PolicyAgent
+from rl3jax.agent import Agent, Decision, Interaction, PolicyAgent
 from rl3jax.baselines import AgentOrMaker
 from rl3jax.envs import Environment
 from rl3jax.evaluation import check_tasks
-from rl3jax.object_level import NoLearner, ObjectLearner
+from rl3jax.object_level import TabularLearner
 from rl3jax.rollout import Trajectory, rollout
 
 
@@ -38,7 +38,7 @@ class MetaEpisode:
 
     env: Environment
     task: Any
-    learner: ObjectLearner | None
+    learner: TabularLearner | None
     state: Int[np.ndarray, " M"]
     entered: Int[np.ndarray, " M"]
     q: Float[np.ndarray, "M S A"] | None
@@ -194,30 +194,18 @@ class _Watched(Agent):
         return Decision(decision.action, (), situation), carry._replace(inner=inner)
 
     @override
-    def observe(
-        self,
-        carry: _WatchedCarry,
-        action: Int[Array, ""],
-        reward: Float[Array, ""],
-        s_next: Int[Array, ""],
-        terminated: Bool[Array, ""],
-        truncated: Bool[Array, ""],
-        s_now: Int[Array, ""],
-    ) -> _WatchedCarry:
-        inner = self.inner.observe(
-            carry.inner, action, reward, s_next, terminated, truncated, s_now
-        )
-        return _WatchedCarry(inner, s_now, s_next)
+    def take_in(self, carry: _WatchedCarry, interaction: Interaction) -> _WatchedCarry:
+        inner = self.inner.observe(carry.inner, *interaction)
+        return _WatchedCarry(inner, interaction.s_now, interaction.s_next)
 
     @override
     def overflowed(self, carry: _WatchedCarry) -> Bool[ArrayLike, ""]:
         return self.inner.overflowed(carry.inner)
 
 
-def _learner(agent: Agent) -> ObjectLearner | None:
-    if not isinstance(agent, PolicyAgent) or isinstance(agent.learner, NoLearner):
-        return None
-    return agent.learner
+def _learner(agent: Agent) -> TabularLearner | None:
+    learner = agent.bound_learner if isinstance(agent, PolicyAgent) else None
+    return learner if isinstance(learner, TabularLearner) else None
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -1,7 +1,10 @@
-"""What every environment is: a distribution of small tabular tasks behind gymnax's interface."""
+"""What every environment is: a distribution of tasks behind gymnax's interface.
+
+`TaskDistribution` is any kind; `Environment` is the tabular one, whose states have indices.
+"""
 
 import abc
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -49,8 +52,125 @@ class TabularModel(NamedTuple):
     terminal: jax.Array
 
 
-class Environment(environment.Environment, abc.ABC):
+State: TypeAlias = Int[Array, ""] | Float[Array, " D"]
+"""What learners see of a state: an index, or a vector."""
+
+
+@struct.dataclass
+class TabularFeatures:
+    """What a policy is shown of states by index: a row each.
+
+    Attributes:
+        table: `[S, F]` float.
+    """
+
+    table: jax.Array
+
+    @property
+    def size(self) -> int:
+        """F, how many numbers are shown of a state."""
+        return self.table.shape[-1]
+
+    def __call__(self, s: Int[ArrayLike, ""]) -> Float[Array, " F"]:
+        """Those of state `s`."""
+        return self.table[s]
+
+
+@struct.dataclass
+class ScaledFeatures:
+    """What a policy is shown of states that are vectors: the vector, in units of its scales.
+
+    Attributes:
+        low, high: `[D]` float, shown as −1 and 1; beyond them the scale goes on.
+    """
+
+    low: jax.Array
+    high: jax.Array
+
+    @property
+    def size(self) -> int:
+        """D, how many numbers are shown of a state."""
+        return self.low.shape[-1]
+
+    def __call__(self, s: Float[ArrayLike, " D"]) -> Float[Array, " D"]:
+        """Those of state `s`."""
+        return (2 * jnp.asarray(s) - self.low - self.high) / (self.high - self.low)
+
+
+StateFeatures: TypeAlias = TabularFeatures | ScaledFeatures
+"""From what learners see of a state to what a policy is shown of it: numbers to be saved with it,
+and, with every number an array, a pytree."""
+
+
+class TaskDistribution(environment.Environment, abc.ABC):
     """Base of all environments: a task distribution, with the task as gymnax's `params`.
+
+    Write a subclass as `@dataclass(frozen=True)`, so that it hashes by value: gymnax compiles its
+    methods with `self` static. Beside what is abstract here it defines gymnax's `reset_env` and
+    `step_env`. A reset must not change the task.
+    """
+
+    @property
+    @abc.abstractmethod
+    def task_horizon(self) -> int | None:
+        """Steps after which an object-level episode is truncated; `None`: never."""
+
+    @property
+    @abc.abstractmethod
+    def learner_space(self) -> spaces.Discrete | spaces.Box:
+        """States as learners see them: indices, or vectors `[D]` with finite scales."""
+
+    @abc.abstractmethod
+    def sample_task(self, key: PRNGKeyArray) -> Any:
+        """A task, as a pytree of all in which tasks differ. The key is consumed."""
+
+    @abc.abstractmethod
+    def action_space(self, params: Any = None) -> spaces.Discrete | spaces.Box:
+        """Actions, the same in all tasks: int32 in [0, A), or vectors in a box."""
+
+    @abc.abstractmethod
+    def learner_state(self, state: Any) -> State:
+        """What learners see of the environment's state: an index (int32), or a vector `[D]`."""
+
+    @abc.abstractmethod
+    def entered_state(self, info: dict[str, Any]) -> State:
+        """The state that a step led to, from its info; a restart by gymnax's `step` hides it."""
+
+    @property
+    def features(self) -> StateFeatures:
+        """What a policy is shown of states: vectors in units of their scales, unless overridden."""
+        space = self.learner_space
+        return ScaledFeatures(*(jnp.broadcast_to(x, space.shape) for x in (space.low, space.high)))
+
+    @property
+    def num_actions(self) -> int:
+        """A, the number of actions."""
+        return int(self.action_space().n)
+
+    @property
+    def default_params(self) -> Any:
+        """A fixed task, for callers that give none."""
+        return self.sample_task(jax.random.key(0))
+
+    def is_truncated(self, state: Any, params: Any) -> Bool[Array, ""]:
+        """Whether the episode has reached the task horizon."""
+        del params
+        return jnp.bool_(False) if self.task_horizon is None else state.time >= self.task_horizon
+
+    def blank_state(self) -> State:
+        """Some state as learners see it, to take shapes from."""
+        is_box = isinstance(self.learner_space, spaces.Box)
+        return jnp.zeros(self.learner_space.shape, float if is_box else jnp.int32)
+
+    def is_out_of_range(self, s: State) -> Bool[Array, ""]:
+        """Whether a state that learners would see is none: no index in range, or not finite."""
+        if isinstance(self.learner_space, spaces.Box):
+            return ~jnp.isfinite(s).all()
+        return (s < 0) | (s >= self.learner_space.n)
+
+
+class Environment(TaskDistribution):
+    """Base of tabular environments: tasks with few states, which have indices.
 
     Write a subclass as `@dataclass(frozen=True)`, so that it hashes by value: gymnax compiles its
     methods with `self` static. Its fields, of which the sizes need defaults, are its options. It
@@ -68,15 +188,6 @@ class Environment(environment.Environment, abc.ABC):
     @abc.abstractmethod
     def num_actions(self) -> int:
         """A, the number of actions."""
-
-    @property
-    @abc.abstractmethod
-    def task_horizon(self) -> int | None:
-        """Steps after which an object-level episode is truncated; `None`: never."""
-
-    @abc.abstractmethod
-    def sample_task(self, key: PRNGKeyArray) -> Any:
-        """A task, as a pytree of all in which tasks differ. The key is consumed."""
 
     @abc.abstractmethod
     def start_index(self, key: PRNGKeyArray, task: Any) -> Int[ArrayLike, ""]:
@@ -109,12 +220,25 @@ class Environment(environment.Environment, abc.ABC):
         """The index of the state that `state` is in, int32."""
         return state.index
 
-    # --- gymnax's interface, whose `step` also restarts finished episodes ---
+    @property
+    def learner_space(self) -> spaces.Discrete:
+        """Indices in [0, S)."""
+        return spaces.Discrete(self.num_states)
+
+    def learner_state(self, state: EnvState) -> Int[Array, ""]:
+        """The index of the state that `state` is in, int32."""
+        return self.state_index(state)
+
+    def entered_state(self, info: dict[str, Any]) -> Int[Array, ""]:
+        """The index of the state that a step led to, int32."""
+        return info["next_state_index"]
 
     @property
-    def default_params(self) -> Any:
-        """A fixed task, for callers that give none."""
-        return self.sample_task(jax.random.key(0))
+    def features(self) -> TabularFeatures:
+        """The rows of `state_features`."""
+        return TabularFeatures(jnp.asarray(self.state_features, dtype=float))
+
+    # --- gymnax's interface, whose `step` also restarts finished episodes ---
 
     def reset_env(self, key: PRNGKeyArray, params: Any) -> tuple[Float[Array, " F"], EnvState]:
         """The observation `[F]` and state at the start of an episode of the task `params`."""
@@ -150,11 +274,6 @@ class Environment(environment.Environment, abc.ABC):
         """The features `[F]` of the current state; the key is not consumed."""
         del key, action, params
         return self.state_features[state.index]
-
-    def is_truncated(self, state: EnvState, params: Any) -> Bool[Array, ""]:
-        """Whether the episode has reached the task horizon."""
-        del params
-        return jnp.bool_(False) if self.task_horizon is None else state.time >= self.task_horizon
 
     def action_space(self, params: Any = None) -> spaces.Discrete:
         """Actions are int32 in [0, num_actions)."""

@@ -1,23 +1,48 @@
-"""Networks of actor and critic: sequence models over a meta-episode. They know no environment."""
+"""Memories of actor and critic: sequence models over a meta-episode. They know no environment."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
 
 from rl3jax.checks import check_choice
-from rl3jax.networks.base import Network
+from rl3jax.networks.base import Memory
+from rl3jax.networks.flax_modules import FeedForward, Recurrent, as_memory
 from rl3jax.networks.gru import Gru
-from rl3jax.networks.mlp import Markov
+from rl3jax.networks.markov import Markov
 from rl3jax.networks.transformer import Transformer
 
-__all__ = ["NETWORKS", "Gru", "Markov", "Network", "Transformer", "make_network"]
+__all__ = [
+    "NETWORKS",
+    "FeedForward",
+    "Gru",
+    "Markov",
+    "Memory",
+    "Recurrent",
+    "Transformer",
+    "as_memory",
+    "make_network",
+]
 
-NETWORKS: dict[str, type[Network]] = {"markov": Markov, "gru": Gru, "transformer": Transformer}
+
+def _lstm(width: int = 128) -> nn.Module:
+    return nn.OptimizedLSTMCell(width)
 
 
-def make_network(name: str, *, width: int | None = None, horizon: int) -> Network:
-    """Makes a network of a kind named in `NETWORKS`, with one output.
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "markov": Markov,
+    "gru": Gru,
+    "transformer": Transformer,
+    "lstm": _lstm,
+}
+
+
+def make_network(name: str, *, width: int | None = None, horizon: int) -> Memory:
+    """Makes a memory of a kind named in `NETWORKS`.
 
     Args:
-        name: "markov", "gru" or "transformer".
-        width: units of a layer (markov, gru) or size of the embeddings (transformer); the kind's
-            own default if None.
+        name: "markov", "gru", "lstm" or "transformer".
+        width: units of a layer (markov), of the recurrent layer (gru, lstm) or size of the
+            embeddings (transformer); the kind's own default if None.
         horizon: steps of the meta-episodes it will be trained on; only the transformer needs it.
 
     Raises:
@@ -27,4 +52,4 @@ def make_network(name: str, *, width: int | None = None, horizon: int) -> Networ
     sizes = {} if width is None else {"width": width}
     if name == "transformer":
         sizes["horizon"] = horizon
-    return NETWORKS[name](**sizes)
+    return as_memory(NETWORKS[name](**sizes))

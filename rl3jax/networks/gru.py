@@ -12,23 +12,18 @@ once. A block is large enough for fast products and small enough to stay in the 
   differentiation would take a thin product, and add it to the sum, at every step.
 """
 
-import dataclasses
 import math
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.checks import check_size, largest_divisor
 from rl3jax.devices import on_cpu
-from rl3jax.networks.base import (
-    Dense,
-    Network,
-    dense,
-    init_dense,
-    outer_sum,
-)
+from rl3jax.networks.base import Memory
+from rl3jax.networks.layers import Dense, dense, init_dense, outer_sum
 
 
 class Cell(NamedTuple):
@@ -39,12 +34,11 @@ class Cell(NamedTuple):
     memory_bias: Array  # [U]: added to the candidate's recurrent product
 
 
-class GruParams(NamedTuple):
-    """Weights of a `Gru` network, in the order of use."""
+class GruWeights(NamedTuple):
+    """Weights of a `Gru`, in the order of use."""
 
     embedding: Dense  # [num_inputs, embedding]
     cell: Cell
-    head: Dense  # [U, num_outputs]
 
 
 class Gates(NamedTuple):
@@ -55,9 +49,8 @@ class Gates(NamedTuple):
     candidate: Array
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Gru(Network):
-    """A dense relu layer, a gated recurrent unit and a dense head.
+class Gru(Memory):
+    """A dense relu layer and a gated recurrent unit.
 
     The reset gate acts after the recurrent product, as in cuDNN and flax's GRUCell. This is the
     kind of network RL² was introduced with (Duan et al. 2016, arXiv 1611.02779).
@@ -65,58 +58,63 @@ class Gru(Network):
     Attributes:
         width: units of the recurrent layer, U.
         embedding: units of the dense layer before it.
+
+    Raises:
+        ValueError: a size is not a positive integer.
     """
 
     width: int = 256
     embedding: int = 64
 
-    def init(self, key: PRNGKeyArray, num_inputs: int) -> GruParams:
-        """Draws Glorot-uniform weights, each gate as a layer of its own; the key is consumed.
+    def __post_init__(self) -> None:
+        check_size("width", self.width)
+        check_size("embedding", self.embedding)
+        super().__post_init__()
 
-        Raises:
-            ValueError: `num_inputs` is not a positive integer.
-        """
-        check_size("num_inputs", num_inputs)
-        embedding_key, inputs_key, recurrent_key, head_key = jax.random.split(key, 4)
-        return GruParams(
+    def initial_carry(self, horizon: int, num_inputs: int) -> Float[Array, " U"]:
+        """The state of zeros."""
+        del horizon, num_inputs
+        return jnp.zeros(self.width)
+
+    def __call__(
+        self, carry: Float[Array, " U"], x: Float[Array, " D"]
+    ) -> tuple[Float[Array, " U"], Float[Array, " U"]]:
+        """Takes in one observation; the features are the new state."""
+        weights = self._weights(x.shape[-1])
+        h = _next_state(weights.cell, _input_gates(weights.cell, _embed(weights, x)), carry)
+        return h, h
+
+    def unroll(self, xs: Float[Array, "T *batch D"]) -> Float[Array, "T *batch U"]:
+        """Gives the states after every step of meta-episodes."""
+        num_steps, *batch, num_inputs = xs.shape
+        weights, num_episodes = self._weights(num_inputs), math.prod(batch)
+        block = _block_length(num_steps, num_episodes)
+
+        def unroll_block(
+            h_before: Float[Array, "B U"], xs: Float[Array, "block B D"]
+        ) -> tuple[Float[Array, "B U"], Float[Array, "block B U"]]:
+            h = _states(weights.cell, _embed(weights, xs), h_before)
+            return h[-1], h
+
+        blocks = xs.reshape(num_steps // block, block, num_episodes, num_inputs)
+        _, h = jax.lax.scan(unroll_block, jnp.zeros((num_episodes, self.width)), blocks)
+        return h.reshape(num_steps, *batch, self.width)
+
+    @nn.compact
+    def _weights(self, num_inputs: int) -> GruWeights:
+        return self.param("weights", self._init_weights, num_inputs)
+
+    def _init_weights(self, key: PRNGKeyArray, num_inputs: int) -> GruWeights:
+        """Draws Glorot-uniform weights, each gate as a layer of its own; the key is consumed."""
+        embedding_key, inputs_key, recurrent_key = jax.random.split(key, 3)
+        return GruWeights(
             embedding=init_dense(embedding_key, num_inputs, self.embedding),
             cell=Cell(
                 inputs=init_dense(inputs_key, self.embedding, self.width, blocks=3),
                 recurrent=init_dense(recurrent_key, self.width, self.width, blocks=3).kernel,
                 memory_bias=jnp.zeros(self.width),
             ),
-            head=init_dense(head_key, self.width, self.num_outputs),
         )
-
-    def initial_carry(self, horizon: int) -> Float[Array, " U"]:
-        """Returns the state of zeros."""
-        del horizon
-        return jnp.zeros(self.width)
-
-    def step(
-        self, params: GruParams, carry: Float[Array, " U"], x: Float[Array, " D"]
-    ) -> tuple[Float[Array, " U"], Float[Array, " num_outputs"]]:
-        """Takes in one observation and gives the outputs for it."""
-        h = _next_state(params.cell, _input_gates(params.cell, _embed(params, x)), carry)
-        return h, dense(params.head, h)
-
-    def unroll(
-        self, params: GruParams, xs: Float[Array, "T *batch D"]
-    ) -> Float[Array, "T *batch num_outputs"]:
-        """Gives the outputs at every step of meta-episodes."""
-        num_steps, *batch, num_inputs = xs.shape
-        num_episodes = math.prod(batch)
-        block = _block_length(num_steps, num_episodes)
-
-        def unroll_block(
-            h_before: Float[Array, "B U"], xs: Float[Array, "block B D"]
-        ) -> tuple[Float[Array, "B U"], Float[Array, "block B num_outputs"]]:
-            h = _states(params.cell, _embed(params, xs), h_before)
-            return h[-1], dense(params.head, h)
-
-        blocks = xs.reshape(num_steps // block, block, num_episodes, num_inputs)
-        _, ys = jax.lax.scan(unroll_block, jnp.zeros((num_episodes, self.width)), blocks)
-        return ys.reshape(num_steps, *batch, self.num_outputs)
 
 
 def rows_per_block() -> int:
@@ -129,8 +127,8 @@ def _block_length(num_steps: int, num_episodes: int) -> int:
     return largest_divisor(num_steps, max(1, rows_per_block() // num_episodes))
 
 
-def _embed(params: GruParams, x: Float[Array, "*batch D"]) -> Float[Array, "*batch E"]:
-    return jax.nn.relu(dense(params.embedding, x))
+def _embed(weights: GruWeights, x: Float[Array, "*batch D"]) -> Float[Array, "*batch E"]:
+    return jax.nn.relu(dense(weights.embedding, x))
 
 
 def _input_gates(cell: Cell, embedded: Float[Array, "*batch E"]) -> Gates:

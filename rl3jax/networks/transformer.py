@@ -5,11 +5,11 @@ meta-episode, which attends to itself. Acting feeds it one embedding, which atte
 the keys and values of earlier ones, at a cost that grows with the steps so far.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
@@ -17,10 +17,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rl3jax.checks import check_size
 from rl3jax.devices import has_flash_attention, on_cpu
-from rl3jax.networks.base import (
+from rl3jax.networks.base import Memory
+from rl3jax.networks.layers import (
     Dense,
     LayerNorm,
-    Network,
     dense,
     init_dense,
     init_layer_norm,
@@ -50,15 +50,14 @@ class DecoderLayer(NamedTuple):
     feed_forward_norm: LayerNorm
 
 
-class TransformerParams(NamedTuple):
-    """Weights of a `Transformer` network, in the order of use."""
+class TransformerWeights(NamedTuple):
+    """Weights of a `Transformer`, in the order of use."""
 
     expand: Dense  # [num_inputs, 4 width]
     contract: Dense  # [4 width, width]
     norm: LayerNorm
     positions: Array  # [horizon + 1, width]
     layers: tuple[DecoderLayer, ...]
-    head: Dense  # [width, num_outputs]
 
 
 class Prefix(NamedTuple):
@@ -96,9 +95,8 @@ class Window(NamedTuple):
     t: Int[Array, ""]  # int32, steps taken so far
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Transformer(Network):
-    """Two dense relu layers and a layer norm, positions, post-norm decoder layers and a dense head.
+class Transformer(Memory):
+    """Two dense relu layers and a layer norm, positions, post-norm decoder layers and a relu.
 
     The network of RL³ (Bhatia et al.), in the order of its released program, which adds the
     positions after the norm.
@@ -119,72 +117,58 @@ class Transformer(Network):
     horizon: int = 100
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        for name in ("width", "layers", "heads", "horizon"):
+            check_size(name, getattr(self, name))
         if self.width % self.heads:
             raise ValueError(
                 f"width must be a multiple of heads ({self.heads}) in a transformer, "
                 f"got {self.width}"
             )
+        super().__post_init__()
 
     @property
     def rows_at_a_time(self) -> int:
         """Rows (steps × meta-episodes) that it is best trained on together."""
         return 400 if on_cpu() else 65_536
 
-    def init(self, key: PRNGKeyArray, num_inputs: int) -> TransformerParams:
-        """Draws Glorot-uniform dense layers and N(0, 0.01²) positions; the key is consumed.
-
-        Raises:
-            ValueError: `num_inputs` is not a positive integer.
-        """
-        check_size("num_inputs", num_inputs)
-        expand_key, contract_key, positions_key, layers_key, head_key = jax.random.split(key, 5)
-        positions_shape = (self.horizon + 1, self.width)
-        return TransformerParams(
-            expand=init_dense(expand_key, num_inputs, 4 * self.width),
-            contract=init_dense(contract_key, 4 * self.width, self.width),
-            norm=init_layer_norm(self.width),
-            positions=0.01 * jax.random.normal(positions_key, positions_shape),
-            layers=tuple(
-                _init_layer(layer_key, self.width)
-                for layer_key in jax.random.split(layers_key, self.layers)
-            ),
-            head=init_dense(head_key, self.width, self.num_outputs),
-        )
-
-    def initial_carry(self, horizon: int) -> Cache | Window:
-        """Returns the carry for `horizon` steps: a `Window` if that is beyond the trained horizon.
+    def initial_carry(self, horizon: int, num_inputs: int) -> Cache | Window:
+        """The carry for `horizon` steps: a `Window` if that is beyond the trained horizon.
 
         Raises:
             ValueError: `horizon` is not a positive integer.
         """
+        del num_inputs
         check_size("horizon", horizon)
         if horizon > self.horizon:
             return Window(jnp.zeros((horizon, self.width)), jnp.int32(0))
-        return self._empty_cache(horizon)
 
-    def step(
-        self, params: TransformerParams, carry: Cache | Window, x: Float[Array, " D"]
-    ) -> tuple[Cache | Window, Float[Array, " num_outputs"]]:
-        """Takes in one observation, the t-th, and gives the outputs for it, in O(t).
+        def blank(steps: int) -> Array:
+            return jnp.zeros((self.heads, self.width // self.heads, steps))
+
+        layer = tuple(Prefix(blank(n), blank(n)) for n in prefix_lengths(horizon))
+        return Cache((layer,) * self.layers, jnp.int32(0))
+
+    def __call__(
+        self, carry: Cache | Window, x: Float[Array, " D"]
+    ) -> tuple[Cache | Window, Float[Array, " d"]]:
+        """Takes in one observation, the t-th, and gives the features for it, in O(t).
 
         With a `Window` carry it recomputes the last observations, in O(trained horizon²).
         """
-        embedding = _embed(params, x[None])
+        weights = self._weights(x.shape[-1])
+        embedding = _embed(weights, x[None])
         if isinstance(carry, Window):
-            return self._step_in_window(params, carry, embedding)
-        x, caches = _with_positions(params, embedding, carry.t), []
-        for layer, cache in zip(params.layers, carry.layers, strict=True):
+            return self._step_in_window(weights, carry, embedding)
+        x, caches = _with_positions(weights, embedding, carry.t), []
+        for layer, cache in zip(weights.layers, carry.layers, strict=True):
             query, keys, values = _in_heads(layer.attention, x, self.heads)
             cache = _remember(cache, carry.t, keys, values)
             caches.append(cache)
             x = _decode(layer, x, _mix_past(query, cache, carry.t))
-        return Cache(tuple(caches), carry.t + 1), _outputs(params, x)[0]
+        return Cache(tuple(caches), carry.t + 1), jax.nn.relu(x[0])
 
-    def unroll(
-        self, params: TransformerParams, xs: Float[Array, "T *batch D"]
-    ) -> Float[Array, "T *batch num_outputs"]:
-        """Gives the outputs at every step of meta-episodes.
+    def unroll(self, xs: Float[Array, "T *batch D"]) -> Float[Array, "T *batch d"]:
+        """Gives the features at every step of meta-episodes.
 
         Raises:
             ValueError: the meta-episodes are longer than the trained horizon.
@@ -194,38 +178,51 @@ class Transformer(Network):
             raise ValueError(
                 f"T must be at most the trained horizon {self.horizon}, got {num_steps}"
             )
+        weights = self._weights(num_inputs)
 
-        def unroll_one(xs: Float[Array, "T D"]) -> Float[Array, "T num_outputs"]:
-            return self._read(params, _embed(params, xs))
+        def unroll_one(xs: Float[Array, "T D"]) -> Float[Array, "T d"]:
+            return self._read(weights, _embed(weights, xs))
 
         episodes = xs.reshape(num_steps, -1, num_inputs)
-        ys = jax.vmap(unroll_one, in_axes=1, out_axes=1)(episodes)
-        return ys.reshape(num_steps, *batch, self.num_outputs)
+        features = jax.vmap(unroll_one, in_axes=1, out_axes=1)(episodes)
+        return features.reshape(num_steps, *batch, self.width)
+
+    @nn.compact
+    def _weights(self, num_inputs: int) -> TransformerWeights:
+        return self.param("weights", self._init_weights, num_inputs)
+
+    def _init_weights(self, key: PRNGKeyArray, num_inputs: int) -> TransformerWeights:
+        """Draws Glorot-uniform dense layers and N(0, 0.01²) positions; the key is consumed."""
+        expand_key, contract_key, positions_key, layers_key = jax.random.split(key, 4)
+        positions_shape = (self.horizon + 1, self.width)
+        return TransformerWeights(
+            expand=init_dense(expand_key, num_inputs, 4 * self.width),
+            contract=init_dense(contract_key, 4 * self.width, self.width),
+            norm=init_layer_norm(self.width),
+            positions=0.01 * jax.random.normal(positions_key, positions_shape),
+            layers=tuple(
+                _init_layer(layer_key, self.width)
+                for layer_key in jax.random.split(layers_key, self.layers)
+            ),
+        )
 
     def _read(
-        self, params: TransformerParams, embeddings: Float[Array, "T d"]
-    ) -> Float[Array, "T num_outputs"]:
-        """The outputs at every step of a sequence that nothing comes before."""
-        x = _with_positions(params, embeddings, jnp.int32(0))
-        for layer in params.layers:
+        self, weights: TransformerWeights, embeddings: Float[Array, "T d"]
+    ) -> Float[Array, "T d"]:
+        """The features at every step of a sequence that nothing comes before."""
+        x = _with_positions(weights, embeddings, jnp.int32(0))
+        for layer in weights.layers:
             x = _decode(layer, x, _mix_causally(*_in_heads(layer.attention, x, self.heads)))
-        return _outputs(params, x)
-
-    def _empty_cache(self, horizon: int) -> Cache:
-        def blank(steps: int) -> Array:
-            return jnp.zeros((self.heads, self.width // self.heads, steps))
-
-        layer = tuple(Prefix(blank(n), blank(n)) for n in prefix_lengths(horizon))
-        return Cache((layer,) * self.layers, jnp.int32(0))
+        return jax.nn.relu(x)
 
     def _step_in_window(
-        self, params: TransformerParams, carry: Window, embedding: Float[Array, "1 d"]
-    ) -> tuple[Window, Float[Array, " num_outputs"]]:
+        self, weights: TransformerWeights, carry: Window, embedding: Float[Array, "1 d"]
+    ) -> tuple[Window, Float[Array, " d"]]:
         embeddings = jax.lax.dynamic_update_slice_in_dim(carry.embeddings, embedding, carry.t, 0)
         start = window_start(carry.t + 1, len(embeddings), self.horizon)
         # What lies behind the newest observation is still blank, and causality hides it.
         window = jax.lax.dynamic_slice_in_dim(embeddings, start, self.horizon)
-        return Window(embeddings, carry.t + 1), self._read(params, window)[carry.t - start]
+        return Window(embeddings, carry.t + 1), self._read(weights, window)[carry.t - start]
 
 
 def window_start(
@@ -263,17 +260,17 @@ def _init_layer(key: PRNGKeyArray, width: int) -> DecoderLayer:
     )
 
 
-def _embed(params: TransformerParams, xs: Float[Array, "T D"]) -> Float[Array, "T d"]:
+def _embed(weights: TransformerWeights, xs: Float[Array, "T D"]) -> Float[Array, "T d"]:
     """Observations as embeddings, each for itself; positions are not in them yet."""
-    hidden = jax.nn.relu(dense(params.expand, xs))
-    return layer_norm(params.norm, jax.nn.relu(dense(params.contract, hidden)))
+    hidden = jax.nn.relu(dense(weights.expand, xs))
+    return layer_norm(weights.norm, jax.nn.relu(dense(weights.contract, hidden)))
 
 
 def _with_positions(
-    params: TransformerParams, embeddings: Float[Array, "T d"], first: Int[Array, ""]
+    weights: TransformerWeights, embeddings: Float[Array, "T d"], first: Int[Array, ""]
 ) -> Float[Array, "T d"]:
     """Embeddings of steps from `first` on, with their positions."""
-    positions = jax.lax.dynamic_slice_in_dim(params.positions, first, len(embeddings))
+    positions = jax.lax.dynamic_slice_in_dim(weights.positions, first, len(embeddings))
     return embeddings + positions
 
 
@@ -296,10 +293,6 @@ def _decode(
     x = layer_norm(layer.attention_norm, x + attended)
     fed_forward = dense(layer.contract, jax.nn.gelu(dense(layer.expand, x)))
     return layer_norm(layer.feed_forward_norm, x + fed_forward)
-
-
-def _outputs(params: TransformerParams, x: Float[Array, "T d"]) -> Float[Array, "T num_outputs"]:
-    return dense(params.head, jax.nn.relu(x))
 
 
 def _mix_causally(

@@ -5,29 +5,39 @@ modules of these names are not meant to be reached through the package.
 """
 
 from rl3jax.object_level.abstraction import Abstraction, abstraction
-from rl3jax.object_level.base import Estimates, ObjectLearner
+from rl3jax.object_level.base import (
+    COUNT,
+    PLAIN,
+    REWARD,
+    VALUE,
+    Estimates,
+    Feature,
+    Features,
+    ObjectLearner,
+    State,
+    TabularLearner,
+)
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
 from rl3jax.object_level.value_iteration import ValueIteration, value_iteration
 
 __all__ = [
-    "LEARNERS",
+    "COUNT",
+    "PLAIN",
+    "REWARD",
+    "VALUE",
     "Abstraction",
     "Estimates",
+    "Feature",
+    "Features",
     "NoLearner",
     "ObjectLearner",
     "QLearning",
+    "State",
+    "TabularLearner",
     "ValueIteration",
     "abstraction",
     "none",
     "q_learning",
     "value_iteration",
 ]
-
-LEARNERS: dict[str, type[ObjectLearner]] = {
-    "abstraction": Abstraction,
-    "none": NoLearner,
-    "q_learning": QLearning,
-    "value_iteration": ValueIteration,
-}
-"""Learners by name, from whose fields a saved one is made again."""

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
 from rl3jax.checks import ConfigError, check_number, check_size
-from rl3jax.object_level.base import Estimates, ObjectLearner, Table
+from rl3jax.object_level.base import Estimates, Features, Table, TabularLearner, count_feature
 
 
 @struct.dataclass
@@ -39,21 +39,21 @@ class AbstractionTable:
 
 
 @dataclass(frozen=True)
-class Abstraction(ObjectLearner):
+class Abstraction(TabularLearner):
     """A learner on clusters of neighbouring states (RL³, Bhatia et al., RL³-coarse).
 
     See `abstraction`. Coordinates are kept as tuples, so that the learner is hashable.
     """
 
-    learner: ObjectLearner
+    learner: TabularLearner
     coordinates: tuple[tuple[float, ...], ...]
     radius: float
     size: int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.learner, ObjectLearner):
-            raise ConfigError(f"learner must be an ObjectLearner, not {self.learner!r:.50}")
+        if not isinstance(self.learner, TabularLearner):
+            raise ConfigError(f"learner must be a TabularLearner, not {self.learner!r:.50}")
         if self.learner.num_actions != self.num_actions:
             raise ConfigError(
                 f"learner must have num_actions {self.num_actions}, not {self.learner.num_actions}"
@@ -71,6 +71,14 @@ class Abstraction(ObjectLearner):
         object.__setattr__(self, "coordinates", coordinates)
         check_number("radius", self.radius, 0, low_allowed=False)
         check_size("size", self.size)
+
+    def init_params(self, key: PRNGKeyArray) -> Any:
+        """Those of the learner on clusters."""
+        return self.learner.init_params(key)
+
+    def bind(self, params: Any) -> "Abstraction":
+        """Its learner with these parameters."""
+        return replace(self, learner=self.learner.bind(params)) if jax.tree.leaves(params) else self
 
     def init(self) -> AbstractionTable:
         """No state met, no cluster opened."""
@@ -160,6 +168,11 @@ class Abstraction(ObjectLearner):
         estimates = self.learner.estimates(table.learner, _shown(table)[s])
         return replace(estimates, visits=table.visits[s])
 
+    def features(self, table: AbstractionTable, s: Int[ArrayLike, ""]) -> Features:
+        """Those of the cluster of `s`, but the visit counts of `s` itself."""
+        features = self.learner.features(table.learner, _shown(table)[s])
+        return features | {"visits": count_feature(table.visits[s])}
+
     def q_table(self, table: AbstractionTable) -> Float[Array, "S A"]:
         """The values of each state's cluster."""
         return self.learner.q_table(table.learner)[_shown(table)]
@@ -192,7 +205,7 @@ def _coordinates(coordinates: Any) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in points.tolist())
 
 
-def abstraction(learner: ObjectLearner, coordinates: Any, radius: float, size: int) -> Abstraction:
+def abstraction(learner: TabularLearner, coordinates: Any, radius: float, size: int) -> Abstraction:
     """Object-level RL on clusters of states, whichever `learner` it is (RL³-coarse).
 
     A state that is met for the first time joins the cluster of the nearest state met before, ties

@@ -7,7 +7,8 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.object_level.base import Estimates, ObjectLearner
+from rl3jax.checks import check_size
+from rl3jax.object_level.base import Estimates, ObjectLearner, State
 
 
 @struct.dataclass
@@ -17,7 +18,15 @@ class NoTable:
 
 @dataclass(frozen=True)
 class NoLearner(ObjectLearner):
-    """Learns nothing; see `none`."""
+    """Learns nothing; see `none`. Where states are vectors, `num_states` is `None`."""
+
+    num_states: int | None
+    num_actions: int
+
+    def __post_init__(self) -> None:
+        if self.num_states is not None:
+            check_size("num_states", self.num_states)
+        check_size("num_actions", self.num_actions)
 
     def init(self) -> NoTable:
         """The empty table."""
@@ -26,17 +35,17 @@ class NoLearner(ObjectLearner):
     def update(
         self,
         table: NoTable,
-        s: Int[ArrayLike, ""],
+        s: State,
         a: Int[ArrayLike, ""],
         r: Real[ArrayLike, ""],
-        s_next: Int[ArrayLike, ""],
+        s_next: State,
         terminated: Bool[ArrayLike, ""],
     ) -> NoTable:
         """The empty table."""
         del s, a, r, s_next, terminated
         return table
 
-    def estimates(self, table: NoTable, s: Int[ArrayLike, ""]) -> Estimates:
+    def estimates(self, table: NoTable, s: State) -> Estimates:
         """Values and counts of 0, whatever was done."""
         del table, s
         return Estimates(
@@ -46,16 +55,17 @@ class NoLearner(ObjectLearner):
     def q_table(self, table: NoTable) -> Float[Array, "S A"]:
         """Values of 0."""
         del table
+        assert self.num_states is not None
         return jnp.zeros((self.num_states, self.num_actions))
 
 
-def none(num_states: int, num_actions: int) -> NoLearner:
+def none(num_states: int | None, num_actions: int) -> NoLearner:
     """No object-level RL: RL² (Duan et al., 2016).
 
     Its policy is not shown estimates, so that nothing is kept: values and visit counts are 0.
 
     Args:
-        num_states: S.
+        num_states: S; `None` where states are vectors.
         num_actions: A.
 
     Raises:

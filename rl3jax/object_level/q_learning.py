@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
 from rl3jax.checks import check_number
-from rl3jax.object_level.base import Estimates, ObjectLearner
+from rl3jax.object_level.base import Estimates, TabularLearner
 
 
 @struct.dataclass
@@ -26,7 +26,7 @@ class QLearningTable:
 
 
 @dataclass(frozen=True)
-class QLearning(ObjectLearner):
+class QLearning(TabularLearner):
     """Tabular Q-learning (Watkins and Dayan, 1992); see `q_learning`."""
 
     discount: float

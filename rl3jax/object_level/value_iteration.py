@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
 from rl3jax.checks import ConfigError, check_choice, check_flag, check_number, check_size
-from rl3jax.object_level.base import Estimates, ObjectLearner
+from rl3jax.object_level.base import Estimates, TabularLearner
 from rl3jax.object_level.model import (
     Backup,
     EstimatedModel,
@@ -44,7 +44,7 @@ class ValueIterationTable:
 
 
 @dataclass(frozen=True)
-class ValueIteration(ObjectLearner):
+class ValueIteration(TabularLearner):
     """Value iteration in the estimated model, anew after every step; see `value_iteration`."""
 
     discount: float

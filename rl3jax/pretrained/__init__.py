@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rl3jax.agent import PolicyAgent
-from rl3jax.checkpoint import load_agent, save_agent
+from rl3jax.agent_files import load_agent, save_agent
 from rl3jax.checks import check_choice
 from rl3jax.config import Config
 from rl3jax.files import read_json, write_text

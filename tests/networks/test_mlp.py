@@ -1,10 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rl3jax.networks.mlp import MarkovParams
 
 from rl3jax.networks import Markov
 from rl3jax.networks.base import Dense
-from rl3jax.networks.mlp import MarkovParams
 
 
 def test_hand_computed_output():

@@ -1,0 +1,1 @@
+"""Learning by gradients: advantages, losses, and the one loop that optimises them."""

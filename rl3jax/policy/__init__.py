@@ -1,0 +1,18 @@
+"""Policies: what they are shown, memory and head, and what the head's numbers mean."""
+
+from rl3jax.policy.distributions import ActionDistribution, Categorical, distribution_over
+from rl3jax.policy.heads import Head, PlainHead
+from rl3jax.policy.network import Network
+from rl3jax.policy.observation import SHOWN, Field, ObservationLayout
+
+__all__ = [
+    "SHOWN",
+    "ActionDistribution",
+    "Categorical",
+    "Field",
+    "Head",
+    "Network",
+    "ObservationLayout",
+    "PlainHead",
+    "distribution_over",
+]
