@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 from rl3jax import baselines, object_level, pretrained, statistics
 from rl3jax.agent import Agent
+from rl3jax.bellman import backward_induction
 from rl3jax.checkpoint import load_agent, save_agent
 from rl3jax.checks import ConfigError
 from rl3jax.config import Config, Hyperparams
@@ -28,6 +29,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "Transition",
+    "backward_induction",
     "baselines",
     "check_env",
     "evaluate_agent",
