@@ -1,14 +1,12 @@
 """How near the exact values of tasks come to each other, and the estimates to them."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-import rl3jax
 from experiments.task_identification.evidence import in_blocks
 
 DISCOUNT = 0.95
@@ -22,19 +20,6 @@ ABSOLUTE, RELATIVE = (0.01, 0.1, 1.0), (0.01, 0.1, 0.25)
 
 LEVELS = np.linspace(0.0, 1.0, 101)
 """Quantiles that are kept of a distribution over tasks."""
-
-
-@partial(jax.jit, static_argnames="num_sweeps")
-def exact_q(model: rl3jax.TabularModel, num_sweeps: int) -> jax.Array:
-    """`[S, A]` after so many sweeps of value iteration in the true model, from 0."""
-
-    def backup(v: jax.Array) -> jax.Array:
-        v = jnp.where(model.terminal, 0.0, v)
-        return model.mean_reward + DISCOUNT * model.transition_probs @ v
-
-    v_end = jnp.zeros_like(model.start)
-    v, _ = rl3jax.backward_induction(backup, v_end, num_sweeps - 1, keep=lambda q: None)
-    return backup(v)
 
 
 def distance(q: jax.Array, other: jax.Array) -> jax.Array:

@@ -17,7 +17,6 @@ from experiments.task_identification.duplicates import (
     SWEEPS_TO_CONVERGE,
     duplicates,
     estimation_errors,
-    exact_q,
 )
 from experiments.task_identification.evidence import STEPS, Evidence, twice_in_each
 from experiments.task_identification.features import INPUTS
@@ -46,7 +45,7 @@ def measure(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
     test, training = (jax.tree.map(lambda x, p=p: x[:, p], twice) for p in np.s_[:n, n:])
     models = jax.vmap(env.tabular)(jax.tree.map(lambda x: x[:n], tasks))
     limit, optimal = (
-        jax.vmap(partial(exact_q, num_sweeps=sweeps))(models)
+        jax.vmap(lambda model, sweeps=sweeps: model.action_values(DISCOUNT, sweeps))(models)
         for sweeps in (domain.max_sweeps, SWEEPS_TO_CONVERGE)
     )
     return Measured(

@@ -1,6 +1,7 @@
 """What every environment is: a distribution of small tabular tasks behind gymnax's interface."""
 
 import abc
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -10,6 +11,8 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+
+from rl3jax.bellman import backward_induction
 
 
 @struct.dataclass
@@ -47,6 +50,21 @@ class TabularModel(NamedTuple):
     mean_reward: jax.Array
     start: jax.Array
     terminal: jax.Array
+
+    @functools.partial(jax.jit, static_argnames="steps")
+    def action_values(self, discount: Float[ArrayLike, ""], steps: int) -> Float[Array, "S A"]:
+        """The optimal q(s, a) with `steps` steps to go, fewer if a terminal state is entered.
+
+        So many sweeps of value iteration from 0 give the same.
+        """
+
+        def backup(v: Float[Array, " S"]) -> Float[Array, "S A"]:
+            v = jnp.where(self.terminal, 0.0, v)
+            return self.mean_reward + discount * self.transition_probs @ v
+
+        v_end = jnp.zeros_like(self.start)
+        v, _ = backward_induction(backup, v_end, steps - 1, keep=lambda q: None)
+        return backup(v)
 
 
 class Environment(environment.Environment, abc.ABC):

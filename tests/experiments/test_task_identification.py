@@ -16,11 +16,9 @@ from experiments.task_identification import EXPERIMENT, evidence
 from experiments.task_identification.classifiers import trained_logits_by_step
 from experiments.task_identification.domains import DOMAINS, rows
 from experiments.task_identification.duplicates import (
-    SWEEPS_TO_CONVERGE,
     distance,
     duplicates,
     estimation_errors,
-    exact_q,
     nearest_other,
 )
 from experiments.task_identification.evidence import STEPS, Evidence, meta_episode
@@ -29,7 +27,7 @@ from experiments.task_identification.figures import draw
 from experiments.task_identification.measure import measure, quality
 from experiments.task_identification.posterior import posterior_log_odds
 from experiments.task_identification.tables import section
-from rl3jax import TabularModel, make_env, object_level
+from rl3jax import make_env, object_level
 
 ROW = dataclasses.replace(rows("quick")[1], n_tasks=20)
 
@@ -46,30 +44,6 @@ def random_evidence(key, shape, level=0.0, states=3, actions=2):
 
 
 # --- duplicates ---------------------------------------------------------------------------------
-
-
-def corridor(reward):
-    """From state 0 action 0 stays for nothing and action 1 ends in state 1, paying `reward`."""
-    stay, go = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
-    return TabularModel(
-        transition_probs=jnp.stack([jnp.stack([stay, go]), jnp.stack([go, go])]),
-        mean_reward=jnp.array([[0.0, reward], [0.0, 0.0]]),
-        start=jnp.array([1.0, 0.0]),
-        terminal=jnp.array([False, True]),
-    )
-
-
-def test_exact_q_of_a_corridor():
-    np.testing.assert_allclose(exact_q(corridor(2.0), 1), [[0, 2], [0, 0]])
-    np.testing.assert_allclose(exact_q(corridor(2.0), 50), [[1.9, 2], [0, 0]], rtol=1e-6)
-
-
-def test_exact_q_solves_the_bellman_equation():
-    env = make_env("mdp")
-    model = env.tabular(env.sample_task(jax.random.key(0)))
-    q = exact_q(model, SWEEPS_TO_CONVERGE)
-    expected = model.mean_reward + 0.95 * model.transition_probs @ q.max(axis=1)
-    np.testing.assert_allclose(q, expected, rtol=1e-5)
 
 
 def test_nearest_other_table_by_hand():
