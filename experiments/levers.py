@@ -123,7 +123,7 @@ def _line(name: str, variant: Variant, found: Gathered) -> list[str]:
     own, base = scores(name, found), scores(BASES[variant.network], found)
     if not own:
         return [variant.title, tables.NOTHING, tables.NOT_RUN, tables.NOTHING, tables.NOTHING]
-    preset = f"{found.trained[f'lever-{name}'][0].preset}, {len(own)}"
+    preset = tables.seeds_cell(found.trained[f"lever-{name}"], len(own))
     is_alone = name in BASES.values() or len(own) != len(base)
     difference = [tables.NOTHING] * 2 if is_alone else _difference(own, base)
     return [variant.title, preset, tables.over_seeds(own), *difference]

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from rl3jax import baselines, networks, object_level, pretrained, statistics
 from rl3jax.agent import Agent
 from rl3jax.agent_files import load_agent, save_agent
+from rl3jax.bellman import backward_induction
 from rl3jax.checks import ConfigError
 from rl3jax.config import Config, Hyperparams
 from rl3jax.drawing import render_episode
@@ -29,6 +30,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "Transition",
+    "backward_induction",
     "baselines",
     "check_env",
     "evaluate_agent",

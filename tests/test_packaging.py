@@ -24,7 +24,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # The house, lowest floor first. A room imports only from floors below its own, so rooms on one
 # floor do not know each other. A room is a module of rl3jax or a whole folder.
 HOUSE = (
-    ("checks",),
+    ("bellman", "checks"),
     ("files",),
     ("archive",),
     ("config", "devices", "liveness", "seeding", "statistics"),

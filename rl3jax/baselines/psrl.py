@@ -10,9 +10,9 @@ from typing_extensions import override
 from rl3jax.baselines.episodic import (
     EpisodicAgent,
     Experience,
-    backward_induction,
     expected_reward,
 )
+from rl3jax.bellman import Backup
 from rl3jax.checks import ConfigError
 
 
@@ -103,13 +103,11 @@ class PsrlAgent(EpisodicAgent):
         )
 
     @override
-    def q_values(self, experience: LoggedExperience, key: PRNGKeyArray) -> Float[Array, "E S A"]:
+    def backup(self, experience: LoggedExperience, key: PRNGKeyArray) -> Backup:
         key_reward, key_transition = jax.random.split(key)
         reward = sample_reward(key_reward, experience, self.prior_mean)
         transition_probs = sample_transition_probs(key_transition, experience)
-        return backward_induction(
-            lambda v: reward + transition_probs @ v, self.num_states, self.task_horizon
-        )
+        return lambda v: reward + transition_probs @ v
 
 
 class OptimisticPsrlAgent(PsrlAgent):

@@ -11,6 +11,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from rl3jax.bellman import backward_induction
 from rl3jax.checks import ConfigError, check_choice, check_number, shown
 from rl3jax.envs.base import Environment, TabularModel, Transition, sample_index
 
@@ -342,7 +343,7 @@ class Gridworld(Environment):
         blocked = _around(tiles == OBSTACLE, True).reshape(4, self.num_states)
         slip = self._slip(tiles).ravel()
 
-        def step_back(_: Int[ArrayLike, ""], v: Float[Array, " S"]) -> Float[Array, " S"]:
+        def backup(v: Float[Array, " S"]) -> Float[Array, "S A"]:
             entered = reward + carries_on * v
             padded = jnp.pad(entered, self.side)
             beside = [padded[start:][: v.size] for start in self._neighbour_offsets]
@@ -351,9 +352,10 @@ class Gridworld(Environment):
                 (1 - slip) * moved[i] + slip / 2 * (moved[i - 1] + moved[(i + 1) % 4])
                 for i in range(4)
             ]
-            return functools.reduce(jnp.maximum, moves, entered)  # the best move, or to stay
+            return jnp.stack([entered, *moves], axis=-1)
 
-        v = jax.lax.fori_loop(0, FILTER_STEPS, step_back, jnp.zeros(self.num_states))
+        v_end = jnp.zeros(self.num_states)
+        v, _ = backward_induction(backup, v_end, FILTER_STEPS, keep=lambda q: None)
         return v[self._centre_index]
 
     @property
