@@ -30,7 +30,7 @@ from jaxtyping import Array, Bool, Float
 from rich.console import Console
 from rich.table import Table
 
-from rl3jax import devices, plots, run_folder
+from rl3jax import devices, plots
 from rl3jax.agent import PolicyAgent
 from rl3jax.checkpoint import save_agent
 from rl3jax.checks import ConfigError, check_at_most, check_size, nearest_name, shown
@@ -49,7 +49,8 @@ from rl3jax.evaluation import check_tasks, evaluate_agent
 from rl3jax.files import write_text
 from rl3jax.finite import all_finite
 from rl3jax.progress import Progress
-from rl3jax.run_folder import RunFolder, provenance
+from rl3jax.runs import folder as folders
+from rl3jax.runs.folder import RunFolder, provenance
 from rl3jax.seeding import training_key, validation_key
 from rl3jax.statistics import MIN_SEEDS, Estimate, mean_and_stderr, seed_interval
 from rl3jax.trainer import Metrics, Trainer, TrainState, make_trainer
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Whole runs are split over devices, not their tasks: they need not talk to each other.
         trainer = make_trainer(dataclasses.replace(args.config, devices=1))
         runs_on = devices.choose(args.config.devices, {"the runs": n_runs})
-        folder = run_folder.create_for_sweep(trainer.config, args.config.out)
+        folder = folders.create_for_sweep(trainer.config, args.config.out)
         seeds = range(args.config.seed, args.config.seed + args.seeds)
         print(f"grid points: {len(points)}, seeds: {len(seeds)}; {n_runs} runs as one program")
         states = start(trainer, configs, seeds)

@@ -18,16 +18,8 @@ import jax.numpy as jnp
 import tyro
 from flax import struct
 
-from rl3jax import __version__, debugging, drawing, loggers, plots, processes, run_folder
-from rl3jax.checkpoint import (
-    check_state,
-    checkpoints,
-    load_agent,
-    read_manifest,
-    restore_checkpoint,
-    save_agent,
-    save_checkpoint,
-)
+from rl3jax import __version__, debugging, drawing, loggers, plots, processes
+from rl3jax.checkpoint import load_agent, save_agent
 from rl3jax.checks import ConfigError
 from rl3jax.commands import (
     INTERRUPTED,
@@ -48,7 +40,15 @@ from rl3jax.memory import check_memory
 from rl3jax.pretrained import locate
 from rl3jax.processes import LostProcessError, Processes
 from rl3jax.progress import Progress
-from rl3jax.run_folder import RunFolder
+from rl3jax.runs import folder as folders
+from rl3jax.runs.checkpoint import (
+    check_state,
+    checkpoints,
+    read_manifest,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from rl3jax.runs.folder import RunFolder
 from rl3jax.seeding import training_key, validation_key
 from rl3jax.trainer import Metrics, Trainer, TrainState, make_trainer
 
@@ -144,7 +144,7 @@ def _start(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None,
         debugging.check_indices(trainer, state.train, validation_key())
     if jax.process_index() > 0:
         return trainer, None, state
-    folder = held.enter_context(run_folder.new(trainer.config, args.config.out))
+    folder = held.enter_context(folders.new(trainer.config, args.config.out))
     _save(trainer, folder, state)
     folder.write_config(trainer.config)  # from now on it is a run, with a checkpoint to go on from
     return trainer, folder, state

@@ -39,9 +39,9 @@ HOUSE = (
     ("trainer",),
     ("evaluation", "checkpoint", "memory"),
     ("plots", "drawing"),
-    ("run_folder",),
-    ("pretrained",),
     ("commands", "debugging", "loggers", "processes", "progress"),
+    ("runs",),
+    ("pretrained",),
     ("train", "evaluate", "render", "sweep"),
 )
 COMMANDS = HOUSE[-1]

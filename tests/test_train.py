@@ -19,11 +19,12 @@ import pytest
 from PIL import Image
 
 import rl3jax
-from rl3jax import Config, evaluate, load_agent, render, run_folder, train
-from rl3jax.checkpoint import checkpoints
+from rl3jax import Config, evaluate, load_agent, render, train
 from rl3jax.evaluate import EvaluateArgs
 from rl3jax.ppo import Diagnostics
 from rl3jax.processes import Processes
+from rl3jax.runs import folder as run_folder
+from rl3jax.runs.checkpoint import checkpoints
 from rl3jax.train import TrainArgs
 
 SMALL = "--n-tasks 16 --horizon 8 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
