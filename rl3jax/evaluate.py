@@ -157,8 +157,8 @@ def _write(
             for agent, result in results.items()
         },
     }
-    folder.evaluations.mkdir(exist_ok=True)
-    stem = folder.evaluations / name
+    stem = folder.path / "evaluations" / name
+    stem.parent.mkdir(exist_ok=True)
     write_text(stem.with_name(f"{name}.json"), json.dumps(report) + "\n")
     plots.evaluation_curves(results, title, stem.with_name(f"{name}.png"))
     return stem

@@ -1,0 +1,100 @@
+"""The outer loop: iterations of one compiled program, timed, checked and told of."""
+
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from rl3jax import processes
+from rl3jax.commands import stop_signals
+from rl3jax.evaluation import check_tasks
+from rl3jax.finite import all_finite
+from rl3jax.ppo import Models
+from rl3jax.trainer import Metrics, Trainer, TrainState
+
+Line = dict[str, Any]
+"""What is told of an iteration, by name."""
+Listeners = Sequence[Callable[[Line], None]]
+Program = Callable[[TrainState], tuple[TrainState, Metrics]]
+"""An iteration of one run, or of a batch of them at once, whose arrays are `[runs, …]`."""
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """What an iteration made.
+
+    Attributes:
+        state: after it, on the devices.
+        metrics: on the host.
+        alive: whether a run has had finite numbers alone until now, `[]` or `[runs]`.
+        line: what is told of it; metrics are means over the runs that are alive.
+    """
+
+    state: TrainState
+    metrics: Metrics
+    alive: Bool[np.ndarray, "*runs"]
+    line: Line
+
+
+def iterations(
+    trainer: Trainer, program: Program, state: TrainState, done: int = 0, n_runs: int = 1
+) -> Generator[Iteration]:
+    """Iterates to the end, until no run is alive, or until a signal asks any process to stop.
+
+    Args:
+        trainer: of each run.
+        program: makes an iteration.
+        state: where it begins; the program may consume it.
+        done: iterations before.
+        n_runs: how many runs the program is of.
+
+    Raises:
+        ConfigError: if tasks are void (`check_tasks`).
+        LostProcessError: if another process is lost.
+    """
+    config, alive, stopping = trainer.config, np.array(True), False
+    with stop_signals() as stop:
+        while done < config.iterations and alive.any() and not stopping:
+            after, metrics, finite, seconds = processes.together(partial(_timed, program, state))
+            void = int(metrics.overflowed_tasks.max()), int(metrics.out_of_range_tasks.max())
+            check_tasks(*void, trainer.n_tasks)
+            state, alive, done = after, np.asarray(alive & finite), done + 1
+            steps = n_runs * config.n_tasks * config.horizon
+            line = {
+                "iteration": done,
+                "env_steps": done * steps,
+                **_mean(metrics, alive).to_dict(),
+                "steps_per_second": steps / seconds,
+                "seconds": seconds,
+            }
+            yield Iteration(state, metrics, alive, line)
+            stopping = processes.in_any(stop())
+
+
+def _timed(program: Program, state: TrainState) -> tuple[TrainState, Metrics, Any, float]:
+    """An iteration, whether it is finite, and its seconds."""
+    started = time.perf_counter()
+    state, metrics = program(state)
+    metrics, finite = jax.device_get((metrics, _finite(state.models, metrics)))  # waits for it
+    return state, metrics, finite, time.perf_counter() - started
+
+
+def _mean(metrics: Metrics, alive: Bool[np.ndarray, "*runs"]) -> Metrics:
+    """Over the runs that are alive; NaN if none is."""
+    return jax.tree.map(lambda x: x[alive].mean() if alive.any() else math.nan, metrics)
+
+
+@jax.jit
+def _finite(models: Models, metrics: Metrics) -> Bool[Array, "*runs"]:
+    """Whether neither NaN nor infinity was seen, measured or learned in an iteration of a run."""
+    if metrics.mean_return.ndim:
+        return jax.vmap(_finite)(models, metrics)
+    clean = [(share == 0).all() for share in jax.tree.leaves(metrics.non_finite)]
+    return all_finite((models, metrics)) & jnp.stack(clean).all()

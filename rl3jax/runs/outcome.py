@@ -1,0 +1,189 @@
+"""What came of a sweep: its files and its table."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.table import Table
+
+from rl3jax import plots
+from rl3jax.files import write_text
+from rl3jax.runs.batch import Values
+from rl3jax.runs.folder import RunFolder, provenance
+from rl3jax.statistics import MIN_SEEDS, Estimate, mean_and_stderr, seed_interval
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of P points with S seeds each, over I iterations.
+
+    Attributes:
+        points: the values of each.
+        seeds: of every point.
+        returns: `[P, S, I]`, of the sampling policy in the iteration's tasks; NaN from where a run
+            diverged.
+        scores: `[P, S]`, mean of the last greedy policy over validation tasks; NaN if diverged.
+        stderrs: `[P, S]`, of these means, over tasks.
+        seconds: `[I]`, of all runs together; the first iteration's include compilation.
+        steps: env steps of a run in an iteration.
+    """
+
+    points: Sequence[Values]
+    seeds: Sequence[int]
+    returns: Float[np.ndarray, "P S I"]
+    scores: Float[np.ndarray, "P S"]
+    stderrs: Float[np.ndarray, "P S"]
+    seconds: Float[np.ndarray, " I"]
+    steps: int
+
+    @property
+    def n_runs(self) -> int:
+        """Of all points together."""
+        return self.scores.size
+
+    @property
+    def best(self) -> tuple[int, int] | None:
+        """Point and seed, as indices, of the run with the best score; None if all diverged."""
+        if np.isnan(self.scores).all():
+            return None
+        point, seed = np.unravel_index(np.nanargmax(self.scores), self.scores.shape)
+        return int(point), int(seed)
+
+    @property
+    def steps_per_second(self) -> float:
+        """Env steps of all runs together, without the first iteration if there are others."""
+        seconds = self.seconds[1:] if len(self.seconds) > 1 else self.seconds
+        return float(self.steps * self.n_runs / seconds.mean()) if seconds.size else math.nan
+
+    def finished_scores(self, point: int) -> Float[np.ndarray, " n"]:
+        """Of the seeds of a point that have not diverged."""
+        return self.scores[point][~np.isnan(self.scores[point])]
+
+    def estimate(self, point: int) -> Estimate:
+        """Mean score of a point and its standard error, over the seeds that have not diverged."""
+        scores = self.finished_scores(point)
+        return mean_and_stderr(scores) if scores.size else Estimate(math.nan, math.nan)
+
+
+def write(outcome: Outcome, folder: RunFolder, title: str) -> None:
+    """Writes sweep.json, sweep.csv and sweep.png."""
+    write_text(folder.path / "sweep.json", _json(outcome))
+    write_text(folder.path / "sweep.csv", _csv(outcome))
+    plots.sweep(
+        outcome.points, outcome.scores, outcome.returns, outcome.steps, title,
+        folder.path / "sweep.png",
+    )  # fmt: skip
+
+
+def make_table(outcome: Outcome, title: str) -> Table:
+    """A line a point, best first; means are over the seeds that have not diverged."""
+    estimates = [outcome.estimate(point) for point in range(len(outcome.points))]
+    order = np.argsort([-estimate.value for estimate in estimates], kind="stable")  # NaN last
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in (*outcome.points[0], "mean ± s.e.", "IQM [95 %]", "best seed", "diverged"):
+        table.add_column(name, justify="right", overflow="fold")
+    for rank, point in enumerate(order.tolist()):
+        scores = outcome.finished_scores(point)
+        table.add_row(
+            "best" if rank == 0 and scores.size else "",
+            *(f"{value:g}" for value in outcome.points[point].values()),
+            _with_stderr(estimates[point]),
+            _with_interval(scores),
+            _best_seed(outcome, point),
+            f"{len(outcome.seeds) - scores.size} of {len(outcome.seeds)}",
+            style="bold" if rank == 0 else None,
+        )
+    return table
+
+
+def _with_stderr(estimate: Estimate) -> str:
+    if math.isnan(estimate.value):
+        return "–"
+    stderr = "" if math.isnan(estimate.stderr) else f" ± {estimate.stderr:.2f}"
+    return f"{estimate.value:.2f}{stderr}"
+
+
+def _with_interval(scores: Float[np.ndarray, " n"]) -> str:
+    if len(scores) < MIN_SEEDS:
+        return "–"
+    interval = seed_interval(scores)
+    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _best_seed(outcome: Outcome, point: int) -> str:
+    scores = outcome.scores[point]
+    if np.isnan(scores).all():
+        return "–"
+    best = int(np.nanargmax(scores))
+    return f"{outcome.seeds[best]} ({scores[best]:.2f})"
+
+
+def _records(outcome: Outcome) -> list[dict[str, Any]]:
+    """A run each, JSON-ready; its seconds are those of all, which ran side by side."""
+    records = []
+    for point, seed in np.ndindex(outcome.scores.shape):
+        returns = outcome.returns[point, seed]
+        finite = returns[~np.isnan(returns)]
+        records.append(
+            {
+                "values": {n: _json_number(v) for n, v in outcome.points[point].items()},
+                "seed": outcome.seeds[seed],
+                "validation_return": _json_number(float(outcome.scores[point, seed])),
+                "validation_stderr": _json_number(float(outcome.stderrs[point, seed])),
+                "diverged_in": len(finite) + 1 if len(finite) < len(returns) else None,
+                "seconds": float(outcome.seconds.sum()),
+                "env_steps_per_second": _json_number(outcome.steps_per_second / outcome.n_runs),
+                "mean_return": finite.tolist(),
+            }
+        )
+    return records
+
+
+def _json_number(value: float) -> float | str | None:
+    """JSON has neither NaN nor infinity."""
+    if math.isnan(value):
+        return None
+    return "inf" if value == math.inf else value
+
+
+def _json(outcome: Outcome) -> str:
+    names = outcome.points[0]
+    records = _records(outcome)
+    best = outcome.best
+    report = {
+        "grid": {
+            name: [_json_number(v) for v in dict.fromkeys(p[name] for p in outcome.points)]
+            for name in names
+        },
+        "seeds": list(outcome.seeds),
+        "iterations": outcome.returns.shape[-1],
+        "env_steps_per_iteration": outcome.steps,
+        "seconds": float(outcome.seconds.sum()),
+        "env_steps_per_second": _json_number(outcome.steps_per_second),
+        "best": best and {k: records[best[0] * len(outcome.seeds) + best[1]][k]
+                          for k in ("values", "seed", "validation_return")},
+        "runs": records,
+        "provenance": provenance(),
+    }  # fmt: skip
+    return json.dumps(report, allow_nan=False) + "\n"
+
+
+def _csv(outcome: Outcome) -> str:
+    """A line a run, without the history."""
+    lines = []
+    for record in _records(outcome):
+        returns = record.pop("mean_return")
+        values = record.pop("values")
+        lines.append({**values, **record, "last_mean_return": returns[-1] if returns else None})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

@@ -1,0 +1,209 @@
+"""One run: the state that its checkpoints hold, and what its folder keeps of it."""
+
+import contextlib
+import dataclasses
+import math
+import shlex
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from rl3jax import drawing, plots
+from rl3jax.checkpoint import save_agent
+from rl3jax.evaluation import evaluate_agent
+from rl3jax.finite import all_finite, first_non_finite
+from rl3jax.processes import LostProcessError
+from rl3jax.runs.checkpoint import save_checkpoint
+from rl3jax.runs.folder import RunFolder, title
+from rl3jax.runs.loop import Iteration, Line, Listeners, iterations
+from rl3jax.seeding import training_key, validation_key
+from rl3jax.trainer import Trainer, TrainState
+
+VERSION = version("rl3jax")
+
+
+class DivergedError(RuntimeError):
+    """A number of a run is NaN or infinite; the message is one line."""
+
+
+@struct.dataclass
+class RunState:
+    """What a checkpoint holds.
+
+    Attributes:
+        train: the training state.
+        best_params: the actor's parameters with the best validation score so far.
+        best_return: that score; −inf before the first.
+    """
+
+    train: TrainState
+    best_params: Any
+    best_return: jax.Array
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done."""
+        return int(self.train.iteration)
+
+
+def initial_state(trainer: Trainer) -> RunState:
+    """That of a new run, on all of its devices."""
+    train = trainer.init(training_key(trainer.config.seed))
+    best_return = trainer.settings.devices.replicate(jnp.asarray(-jnp.inf))
+    return RunState(train, train.models.actor.params, best_return)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, split over the trainer's devices.
+
+    Attributes:
+        trainer: makes its iterations.
+        folder: keeps what is kept of it; of several processes all train, and only the first has it.
+    """
+
+    trainer: Trainer
+    folder: RunFolder | None
+
+    @property
+    def quoted(self) -> str:
+        """The run for a command line, with its environment if that must be named."""
+        env = self.trainer.config.env
+        words = [str(self.folder.path), *(["--env", env] if ":" in env else [])]
+        return shlex.join(words)
+
+    def train(self, state: RunState, listeners: Listeners) -> RunState:
+        """Trains from `state` to the end, or until a signal asks to stop; returns the last state.
+
+        Raises:
+            DivergedError: at the first NaN or infinity, with the last good state on disk.
+            ConfigError: if tasks are void.
+            LostProcessError: if another process is lost, with the last state on disk.
+        """
+        made = iterations(self.trainer, self.trainer.update, state.train, state.iteration)
+        try:
+            with contextlib.closing(made):
+                for iteration in made:
+                    if not iteration.alive:
+                        raise DivergedError(self._what_diverged(state, iteration))
+                    state = dataclasses.replace(state, train=iteration.state)
+                    if self.folder is not None:
+                        state = self._keep(state, iteration.line, listeners)
+        except LostProcessError as error:
+            raise LostProcessError(f"{error}{self._save_if_lost(state)}") from error
+        if self.folder is not None and not self._due(state, self.trainer.config.checkpoint_every):
+            self.save(state)  # stopped between two checkpoints
+        return state
+
+    def _due(self, state: RunState, every: int | None) -> bool:
+        """Every so many iterations, and after the last; never where `every` is 0."""
+        last = state.iteration == self.trainer.config.iterations
+        return bool(every) and (state.iteration % every == 0 or last)
+
+    def _keep(self, state: RunState, line: Line, listeners: Listeners) -> RunState:
+        """What follows an iteration."""
+        config = self.trainer.config
+        if self._due(state, config.validate_every):
+            state, line = self._validate(state, line)
+        for listen in listeners:
+            listen(line)
+        if self._due(state, config.draw_every):
+            self._draw(state)
+        if self._due(state, config.checkpoint_every):
+            self.save(state)
+        return state
+
+    def _validate(self, state: RunState, line: Line) -> tuple[RunState, Line]:
+        """Scores the greedy policy on the validation tasks, and keeps the best."""
+        config = self.trainer.config
+        score = evaluate_agent(
+            jax.device_get(self.trainer.agent(state.train, greedy=True)),
+            self.trainer.env,
+            config.horizon,
+            config.validation_tasks,
+            validation_key(),
+            batch_size=config.rollout_chunk,
+        )
+        line = line | {"validation_return": score.mean, "validation_stderr": score.stderr}
+        if score.mean > state.best_return:
+            best = state.train.models.actor.params
+            state = dataclasses.replace(
+                state, best_params=best, best_return=jnp.asarray(score.mean)
+            )
+        return state, line
+
+    def _draw(self, state: RunState) -> None:
+        """A picture of the greedy policy in the first validation task."""
+        trainer = self.trainer
+        task, key = drawing.evaluation_task(trainer.env, validation_key(), index=0)
+        name = f"{drawing.algorithm_name(trainer.config.algo)}, iteration {state.iteration}"
+        agents = {name: jax.device_get(trainer.agent(state.train, greedy=True))}
+        episodes = drawing.record_episodes(agents, trainer.env, task, trainer.config.horizon, key)
+        path = self.folder.path / "drawings" / f"{state.iteration:08d}.png"
+        path.parent.mkdir(exist_ok=True)
+        drawing.save_picture(path, episodes)
+
+    def draw_curve(self) -> None:
+        """Draws the learning curve, if there are iterations."""
+        metrics = self.folder.read_metrics()
+        if metrics:
+            plots.learning_curve(metrics, title(self.trainer.config), self.folder.curve)
+
+    def save(self, state: RunState) -> None:
+        """Writes a checkpoint, and its agents."""
+        self.save_checkpoint(state)
+        self.save_agents(state)
+
+    def save_agents(self, state: RunState) -> None:
+        """Writes the last and the best policy."""
+        agent = self.trainer.agent(state.train, greedy=True)
+        save_agent(self.folder.agent, agent)
+        save_agent(self.folder.best_agent, agent.replace(params=state.best_params))
+
+    def save_checkpoint(self, state: RunState) -> None:
+        """Writes a checkpoint, which knows its version, its config and its metrics."""
+        description = {
+            "rl3jax": VERSION,
+            "config": self.trainer.config.to_dict(),
+            "metrics": self.folder.metrics_digest(state.iteration),
+        }
+        save_checkpoint(self.folder.checkpoints, state.iteration, state, description)
+
+    def _what_diverged(self, before: RunState, iteration: Iteration) -> str:
+        """What to say of an iteration with a NaN or infinity; the state before it is saved."""
+        kept = ""
+        if self.folder is not None:
+            self.save(before)
+            kept = f"; what was before it is kept in {self.folder.checkpoints}"
+        return (
+            f"{_what_is_not_finite(self.trainer, iteration)} in iteration "
+            f"{before.iteration + 1}{kept}. Try a lower --learning-rate, a lower --grad-clip, or "
+            "smaller rewards; --debug tells where a NaN arises"
+        )
+
+    def _save_if_lost(self, state: RunState) -> str:
+        """Leaves a checkpoint, and says how to go on, now that another process is lost."""
+        if self.folder is None:
+            return ""
+        self.save_checkpoint(state)  # nothing that computes: the device may wait for the lost one
+        return (
+            f"; to go on from iteration {state.iteration}, the last complete one: "
+            f"--resume {self.quoted}"
+        )
+
+
+def _what_is_not_finite(trainer: Trainer, iteration: Iteration) -> str:
+    """What went wrong first in an iteration in which something did, in words."""
+    cause = first_non_finite(iteration.metrics.non_finite, trainer.layout)
+    if cause is not None:
+        return cause
+    for name, value in iteration.metrics.to_dict().items():
+        if not math.isfinite(value):
+            return f"{name} is {value}"
+    learned = iteration.state.models._asdict()
+    name = next(name for name, part in learned.items() if not all_finite(part))
+    return f"a parameter of the {name} is not finite"
