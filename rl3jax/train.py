@@ -2,12 +2,11 @@
 
 import contextlib
 import dataclasses
-import functools
 import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,6 @@ from rl3jax.checkpoint import (
 from rl3jax.checks import ConfigError
 from rl3jax.commands import (
     INTERRUPTED,
-    LOST,
     NOT_FINITE,
     fail,
     one_line_errors,
@@ -46,7 +44,7 @@ from rl3jax.finite import all_finite, first_non_finite
 from rl3jax.loggers import Logger
 from rl3jax.memory import check_memory
 from rl3jax.pretrained import locate
-from rl3jax.processes import LostProcessError, Processes
+from rl3jax.processes import Processes
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder
 from rl3jax.seeding import training_key, validation_key
@@ -100,10 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with processes.ending_at_once(), one_line_errors():
         loggers.check(args.log)
         processes.join(args.processes)
-        try:
-            _train(args)
-        except LostProcessError as error:
-            fail(str(error), code=LOST)
+        _train(args)
 
 
 def _train(args: TrainArgs) -> None:
@@ -112,7 +107,7 @@ def _train(args: TrainArgs) -> None:
     with contextlib.ExitStack() as held:
         if args.debug:
             held.enter_context(debugging.jax_checks())
-        trainer, folder, state = processes.together(lambda: begin(args, held))
+        trainer, folder, state = begin(args, held)
         if folder is None:
             iteration = _follow(trainer, state.train)
         else:
@@ -277,16 +272,11 @@ def _follow(trainer: Trainer, state: TrainState) -> int:
 
     Returns the last iteration.
     """
-
-    def iterate() -> tuple[TrainState, bool]:
-        after, metrics = trainer.update(state)
-        return after, what_is_not_finite(trainer, after, metrics) is None
-
     stopping = False
     with stop_signals() as stop:
         while int(state.iteration) < trainer.config.iterations and not stopping:
-            state, finite = processes.together(iterate)
-            if not finite:
+            state, metrics = trainer.update(state)
+            if what_is_not_finite(trainer, state, metrics) is not None:
                 raise SystemExit(NOT_FINITE)
             stopping = processes.in_any(stop())
     if int(state.iteration) < trainer.config.iterations:
@@ -311,14 +301,12 @@ class Run:
         iteration, stopping = int(state.train.iteration), False
         with Progress(config, self.folder.path, iteration) as progress, stop_signals() as stop:
             while iteration < self.iterations and not stopping:
-                with self._saved_if_lost(state):
-                    state, line = processes.together(functools.partial(self._iterate, state))
+                state, line = self._iterate(state)
                 iteration = line["iteration"]
                 self._record(line, progress)
                 if self._due(iteration, config.draw_every):
                     self._draw(state, iteration)
-                with self._saved_if_lost(state):
-                    stopping = processes.in_any(stop())
+                stopping = processes.in_any(stop())
                 if self._due(iteration, config.checkpoint_every) or stopping:
                     _save(self.trainer, self.folder, state)
         self._finish(iteration)
@@ -339,19 +327,6 @@ class Run:
     def _due(self, iteration: int, every: int | None) -> bool:
         """Every so many iterations, and after the last; never where `every` is 0."""
         return bool(every) and (iteration % every == 0 or iteration == self.iterations)
-
-    @contextlib.contextmanager
-    def _saved_if_lost(self, state: RunState) -> Iterator[None]:
-        """If another process is lost, leaves a checkpoint of `state` and says how to go on."""
-        try:
-            yield
-        except LostProcessError as error:
-            # Nothing that computes: the device may wait for the lost one.
-            _save_checkpoint(self.trainer, self.folder, state)
-            raise LostProcessError(
-                f"{error}; to go on from iteration {int(state.train.iteration)}, the last "
-                f"complete one: --resume {self._quoted}"
-            ) from error
 
     def _iterate(self, state: RunState) -> tuple[RunState, dict[str, Any]]:
         """One iteration, timed, its validation if it is due, and its line of metrics."""
