@@ -16,7 +16,6 @@ from rl3jax.checkpoint import load_agent
 from rl3jax.checks import ConfigError
 from rl3jax.commands import (
     INTERRUPTED,
-    LOST,
     NOT_FINITE,
     fail,
     one_line_errors,
@@ -26,7 +25,7 @@ from rl3jax.commands import (
 from rl3jax.config import Config
 from rl3jax.memory import check_memory
 from rl3jax.pretrained import locate
-from rl3jax.processes import LostProcessError, Processes
+from rl3jax.processes import Processes
 from rl3jax.progress import Progress
 from rl3jax.runs import folder as folders
 from rl3jax.runs import resume
@@ -69,8 +68,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         processes.join(args.processes)
         try:
             _train(args)
-        except LostProcessError as error:
-            fail(str(error), code=LOST)
         except DivergedError as error:
             fail(str(error), code=NOT_FINITE)
 
@@ -81,7 +78,7 @@ def _train(args: TrainArgs) -> None:
     with ExitStack() as held:
         if args.debug:
             held.enter_context(debugging.jax_checks())
-        run, state = processes.together(lambda: begin(args, held))
+        run, state = begin(args, held)
         with ExitStack() as opened:
             listeners = _listeners(args.log, run, state.iteration, opened)
             iteration = run.train(state, listeners).iteration

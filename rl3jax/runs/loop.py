@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -57,12 +56,11 @@ def iterations(
 
     Raises:
         ConfigError: if tasks are void (`check_tasks`).
-        LostProcessError: if another process is lost.
     """
     config, alive, stopping = trainer.config, np.array(True), False
     with stop_signals() as stop:
         while done < config.iterations and alive.any() and not stopping:
-            after, metrics, finite, seconds = processes.together(partial(_timed, program, state))
+            after, metrics, finite, seconds = _timed(program, state)
             void = int(metrics.overflowed_tasks.max()), int(metrics.out_of_range_tasks.max())
             check_tasks(*void, trainer.n_tasks)
             state, alive, done = after, np.asarray(alive & finite), done + 1

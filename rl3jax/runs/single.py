@@ -16,7 +16,6 @@ from rl3jax import drawing, plots
 from rl3jax.checkpoint import save_agent
 from rl3jax.evaluation import evaluate_agent
 from rl3jax.finite import all_finite, first_non_finite
-from rl3jax.processes import LostProcessError
 from rl3jax.runs.checkpoint import save_checkpoint
 from rl3jax.runs.folder import RunFolder, title
 from rl3jax.runs.loop import Iteration, Line, Listeners, iterations
@@ -82,19 +81,15 @@ class Run:
         Raises:
             DivergedError: at the first NaN or infinity, with the last good state on disk.
             ConfigError: if tasks are void.
-            LostProcessError: if another process is lost, with the last state on disk.
         """
         made = iterations(self.trainer, self.trainer.update, state.train, state.iteration)
-        try:
-            with contextlib.closing(made):
-                for iteration in made:
-                    if not iteration.alive:
-                        raise DivergedError(self._what_diverged(state, iteration))
-                    state = dataclasses.replace(state, train=iteration.state)
-                    if self.folder is not None:
-                        state = self._keep(state, iteration.line, listeners)
-        except LostProcessError as error:
-            raise LostProcessError(f"{error}{self._save_if_lost(state)}") from error
+        with contextlib.closing(made):
+            for iteration in made:
+                if not iteration.alive:
+                    raise DivergedError(self._what_diverged(state, iteration))
+                state = dataclasses.replace(state, train=iteration.state)
+                if self.folder is not None:
+                    state = self._keep(state, iteration.line, listeners)
         if self.folder is not None and not self._due(state, self.trainer.config.checkpoint_every):
             self.save(state)  # stopped between two checkpoints
         return state
@@ -183,16 +178,6 @@ class Run:
             f"{_what_is_not_finite(self.trainer, iteration)} in iteration "
             f"{before.iteration + 1}{kept}. Try a lower --learning-rate, a lower --grad-clip, or "
             "smaller rewards; --debug tells where a NaN arises"
-        )
-
-    def _save_if_lost(self, state: RunState) -> str:
-        """Leaves a checkpoint, and says how to go on, now that another process is lost."""
-        if self.folder is None:
-            return ""
-        self.save_checkpoint(state)  # nothing that computes: the device may wait for the lost one
-        return (
-            f"; to go on from iteration {state.iteration}, the last complete one: "
-            f"--resume {self.quoted}"
         )
 
 
