@@ -14,14 +14,7 @@ import tyro
 from rl3jax import debugging, drawing, loggers, processes
 from rl3jax.checkpoint import load_agent
 from rl3jax.checks import ConfigError
-from rl3jax.commands import (
-    INTERRUPTED,
-    NOT_FINITE,
-    fail,
-    one_line_errors,
-    parse,
-    prepare_jax,
-)
+from rl3jax.commands import INTERRUPTED, NOT_FINITE, fail, one_line_errors, parse, prepare_jax
 from rl3jax.config import Config
 from rl3jax.memory import check_memory
 from rl3jax.pretrained import locate
@@ -175,11 +168,9 @@ def _listeners(names: Sequence[str], run: Run, iteration: int, opened: ExitStack
         return []
     config, path = run.trainer.config, run.folder.path
     run.folder.add_provenance()
-    active = [loggers.LOGGERS[name](config, path) for name in names]
-    for logger in active:
-        opened.callback(logger.close)
+    logs = [opened.enter_context(loggers.LOGGERS[name](config, path)) for name in names]
     progress = opened.enter_context(Progress(config, path, iteration))
-    return [run.folder.append_metrics, *(logger.log for logger in active), progress.show]
+    return [run.folder.append_metrics, *logs, progress.show]
 
 
 def _report(run: Run, iteration: int) -> None:

@@ -17,9 +17,8 @@ from rl3jax.agent import PolicyAgent
 from rl3jax.checks import ConfigError, nearest_name, shown
 from rl3jax.config import Config, Hyperparams
 from rl3jax.devices import Devices
-from rl3jax.evaluation import evaluate_agent
-from rl3jax.runs.loop import Listeners, iterations
-from rl3jax.seeding import training_key, validation_key
+from rl3jax.runs.loop import Listeners, iterations, validate
+from rl3jax.seeding import training_key
 from rl3jax.trainer import Metrics, Trainer, TrainState
 
 SWEPT = tuple(f.name for f in dataclasses.fields(Hyperparams) if f.name != "iterations")
@@ -141,11 +140,11 @@ class Batch:
         states, returns = self.start(), []
         program = partial(update, self.trainer, self.runs_on)
         with contextlib.closing(iterations(self.trainer, program, states, 0, self.n_runs)) as made:
-            for iteration in made:
-                states = iteration.state
-                returns.append(np.where(iteration.alive, iteration.metrics.mean_return, np.nan))
+            for after, metrics, alive, line in made:
+                states = after
+                returns.append(np.where(alive, metrics.mean_return, np.nan))
                 for listen in listeners:
-                    listen(iteration.line)
+                    listen(line)
         return jax.device_put(states, jax.devices()[0]), np.array(returns, float)
 
     def agent(self, states: TrainState, run: int) -> PolicyAgent:
@@ -160,15 +159,8 @@ class Batch:
 
         NaN where a run is not alive.
         """
-        config = self.trainer.config
         scores = np.full((2, self.n_runs), np.nan)
         for run in np.flatnonzero(alive).tolist():
-            score = evaluate_agent(
-                self.agent(states, run),
-                self.trainer.env,
-                config.horizon,
-                config.validation_tasks,
-                validation_key(),
-            )
+            score = validate(self.trainer, self.agent(states, run))
             scores[:, run] = score.mean, score.stderr
         return scores

@@ -156,11 +156,8 @@ def _without_typed_keys(state: Any) -> Any:
 
 
 def _with_typed_keys(data: Any, like: Any) -> Any:
-    def restore(leaf: Any, x: Any) -> Any:
-        x = jnp.asarray(x)
-        return jax.random.wrap_key_data(x) if _is_key(leaf) else x
-
-    return jax.tree.map(restore, like, data)
+    arrays = jax.tree.map(jnp.asarray, data)
+    return jax.tree.map(lambda x, a: jax.random.wrap_key_data(a) if _is_key(x) else a, like, arrays)
 
 
 def _digest_of_file(file: Path) -> str:

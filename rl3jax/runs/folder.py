@@ -170,8 +170,6 @@ class RunFolder:
         Raises:
             FileError: if a line is damaged.
         """
-        if not self.metrics.exists():
-            return []
         check_regular(self.metrics, LARGEST_METRICS)
         try:
             lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -193,11 +191,10 @@ class RunFolder:
                 "that the checkpoint was written with"
             )
         with replacing(self.metrics) as temporary:
+            temporary.touch()
             if self.metrics.is_file():
                 shutil.copyfile(self.metrics, temporary)
                 os.truncate(temporary, kept.size)
-            else:
-                temporary.touch()
 
 
 def _parse_metrics(line: str) -> dict[str, Any]:
@@ -253,7 +250,8 @@ def _name(config: Config) -> str:
 def _make(out: str | None, name: str) -> RunFolder:
     """The folder `out`, or else one below `runs/` that this process makes and no other."""
     for count in itertools.count(1):
-        path = Path(out or Path("runs") / (name if count == 1 else f"{name}-{count}"))
+        default = Path("runs") / (name if count == 1 else f"{name}-{count}")
+        path = default if out is None else Path(out)
         try:
             path.mkdir(parents=True, exist_ok=out is not None)
             break
@@ -280,21 +278,20 @@ def provenance() -> dict[str, Any]:
 
 def _processor() -> str:
     """The CPU's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # no Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    with contextlib.suppress(OSError):  # no Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:
     """Of the source checkout that this package runs from, with + if it has local changes."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
     try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        described = subprocess.check_output(
+            command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True, timeout=10
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip() or None if result.returncode == 0 else None
+    return described.strip() or None

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -12,10 +11,12 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from rl3jax import processes
+from rl3jax.agent import PolicyAgent
 from rl3jax.commands import stop_signals
-from rl3jax.evaluation import check_tasks
+from rl3jax.evaluation import Evaluation, check_tasks, evaluate_agent
 from rl3jax.finite import all_finite
 from rl3jax.ppo import Models
+from rl3jax.seeding import validation_key
 from rl3jax.trainer import Metrics, Trainer, TrainState
 
 Line = dict[str, Any]
@@ -24,27 +25,12 @@ Listeners = Sequence[Callable[[Line], None]]
 Program = Callable[[TrainState], tuple[TrainState, Metrics]]
 """An iteration of one run, or of a batch of them at once, whose arrays are `[runs, …]`."""
 
-
-@dataclass(frozen=True)
-class Iteration:
-    """What an iteration made.
-
-    Attributes:
-        state: after it, on the devices.
-        metrics: on the host.
-        alive: whether a run has had finite numbers alone until now, `[]` or `[runs]`.
-        line: what is told of it; metrics are means over the runs that are alive.
-    """
-
-    state: TrainState
-    metrics: Metrics
-    alive: Bool[np.ndarray, "*runs"]
-    line: Line
+Iteration = tuple[TrainState, Metrics, Bool[np.ndarray, "*runs"], Line]
 
 
 def iterations(
     trainer: Trainer, program: Program, state: TrainState, done: int = 0, n_runs: int = 1
-) -> Generator[Iteration]:
+) -> Generator[Iteration, None, None]:
     """Iterates to the end, until no run is alive, or until a signal asks any process to stop.
 
     Args:
@@ -53,6 +39,11 @@ def iterations(
         state: where it begins; the program may consume it.
         done: iterations before.
         n_runs: how many runs the program is of.
+
+    Yields:
+        The state after an iteration; its metrics, on the host; whether a run has had finite numbers
+        alone until now, `[]` or `[runs]`; and the iteration's line, in which metrics are means over
+        the runs that have.
 
     Raises:
         ConfigError: if tasks are void (`check_tasks`).
@@ -72,7 +63,7 @@ def iterations(
                 "steps_per_second": steps / seconds,
                 "seconds": seconds,
             }
-            yield Iteration(state, metrics, alive, line)
+            yield state, metrics, alive, line
             stopping = processes.in_any(stop())
 
 
@@ -96,3 +87,12 @@ def _finite(models: Models, metrics: Metrics) -> Bool[Array, "*runs"]:
         return jax.vmap(_finite)(models, metrics)
     clean = [(share == 0).all() for share in jax.tree.leaves(metrics.non_finite)]
     return all_finite((models, metrics)) & jnp.stack(clean).all()
+
+
+def validate(trainer: Trainer, agent: PolicyAgent) -> Evaluation:
+    """The scores of a run's policy on the validation tasks."""
+    config = trainer.config
+    return evaluate_agent(
+        agent, trainer.env, config.horizon, config.validation_tasks, validation_key(),
+        batch_size=config.rollout_chunk,
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from rl3jax import plots
 from rl3jax.files import write_text
 from rl3jax.runs.batch import Values
 from rl3jax.runs.folder import RunFolder, provenance
-from rl3jax.statistics import MIN_SEEDS, Estimate, mean_and_stderr, seed_interval
+from rl3jax.statistics import MIN_SEEDS, mean_and_stderr, seed_interval
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,6 @@ class Outcome:
         """Of the seeds of a point that have not diverged."""
         return self.scores[point][~np.isnan(self.scores[point])]
 
-    def estimate(self, point: int) -> Estimate:
-        """Mean score of a point and its standard error, over the seeds that have not diverged."""
-        scores = self.finished_scores(point)
-        return mean_and_stderr(scores) if scores.size else Estimate(math.nan, math.nan)
-
 
 def write(outcome: Outcome, folder: RunFolder, title: str) -> None:
     """Writes sweep.json, sweep.csv and sweep.png."""
@@ -83,46 +78,35 @@ def write(outcome: Outcome, folder: RunFolder, title: str) -> None:
 
 def make_table(outcome: Outcome, title: str) -> Table:
     """A line a point, best first; means are over the seeds that have not diverged."""
-    estimates = [outcome.estimate(point) for point in range(len(outcome.points))]
-    order = np.argsort([-estimate.value for estimate in estimates], kind="stable")  # NaN last
+    all_scores = [outcome.finished_scores(point) for point in range(len(outcome.points))]
+    order = np.argsort([-s.mean() if s.size else np.inf for s in all_scores], kind="stable")
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in (*outcome.points[0], "mean ± s.e.", "IQM [95 %]", "best seed", "diverged"):
         table.add_column(name, justify="right", overflow="fold")
     for rank, point in enumerate(order.tolist()):
-        scores = outcome.finished_scores(point)
+        n_finished = all_scores[point].size
         table.add_row(
-            "best" if rank == 0 and scores.size else "",
+            "best" if rank == 0 and n_finished else "",
             *(f"{value:g}" for value in outcome.points[point].values()),
-            _with_stderr(estimates[point]),
-            _with_interval(scores),
-            _best_seed(outcome, point),
-            f"{len(outcome.seeds) - scores.size} of {len(outcome.seeds)}",
+            *(_cells(outcome, point) if n_finished else ("–", "–", "–")),
+            f"{len(outcome.seeds) - n_finished} of {len(outcome.seeds)}",
             style="bold" if rank == 0 else None,
         )
     return table
 
 
-def _with_stderr(estimate: Estimate) -> str:
-    if math.isnan(estimate.value):
-        return "–"
-    stderr = "" if math.isnan(estimate.stderr) else f" ± {estimate.stderr:.2f}"
-    return f"{estimate.value:.2f}{stderr}"
-
-
-def _with_interval(scores: Float[np.ndarray, " n"]) -> str:
-    if len(scores) < MIN_SEEDS:
-        return "–"
-    interval = seed_interval(scores)
-    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _best_seed(outcome: Outcome, point: int) -> str:
-    scores = outcome.scores[point]
-    if np.isnan(scores).all():
-        return "–"
-    best = int(np.nanargmax(scores))
-    return f"{outcome.seeds[best]} ({scores[best]:.2f})"
+def _cells(outcome: Outcome, point: int) -> tuple[str, str, str]:
+    """Mean with its standard error, interval, best seed, of what a point's seeds scored."""
+    scores = outcome.finished_scores(point)
+    mean, stderr = mean_and_stderr(scores)
+    interval = seed_interval(scores) if len(scores) >= MIN_SEEDS else None
+    best = int(np.nanargmax(outcome.scores[point]))
+    return (
+        f"{mean:.2f}" if math.isnan(stderr) else f"{mean:.2f} ± {stderr:.2f}",
+        f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]" if interval else "–",
+        f"{outcome.seeds[best]} ({outcome.scores[point, best]:.2f})",
+    )
 
 
 def _records(outcome: Outcome) -> list[dict[str, Any]]:

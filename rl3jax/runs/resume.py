@@ -66,9 +66,10 @@ def go_on(run: Run, state: RunState, description: dict[str, Any]) -> RunState:
     if folder is not None:
         folder.truncate_metrics(state.iteration, description["metrics"])
         if config.to_dict() != description["config"]:
-            run.save_checkpoint(state)
+            run.save(state)
+        else:
+            run.save_agents(state)  # the run may have ended before these of its checkpoint
         folder.write_config(config)
-        run.save_agents(state)  # the run may have ended before these of its checkpoint
     return state
 
 

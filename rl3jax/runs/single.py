@@ -14,13 +14,12 @@ from flax import struct
 
 from rl3jax import drawing, plots
 from rl3jax.checkpoint import save_agent
-from rl3jax.evaluation import evaluate_agent
 from rl3jax.finite import all_finite, first_non_finite
 from rl3jax.runs.checkpoint import save_checkpoint
 from rl3jax.runs.folder import RunFolder, title
-from rl3jax.runs.loop import Iteration, Line, Listeners, iterations
+from rl3jax.runs.loop import Line, Listeners, iterations, validate
 from rl3jax.seeding import training_key, validation_key
-from rl3jax.trainer import Trainer, TrainState
+from rl3jax.trainer import Metrics, Trainer, TrainState
 
 VERSION = version("rl3jax")
 
@@ -82,53 +81,37 @@ class Run:
             DivergedError: at the first NaN or infinity, with the last good state on disk.
             ConfigError: if tasks are void.
         """
+        config = self.trainer.config
         made = iterations(self.trainer, self.trainer.update, state.train, state.iteration)
         with contextlib.closing(made):
-            for iteration in made:
-                if not iteration.alive:
-                    raise DivergedError(self._what_diverged(state, iteration))
-                state = dataclasses.replace(state, train=iteration.state)
-                if self.folder is not None:
-                    state = self._keep(state, iteration.line, listeners)
-        if self.folder is not None and not self._due(state, self.trainer.config.checkpoint_every):
+            for train, metrics, alive, line in made:
+                if not alive:
+                    raise DivergedError(self._what_diverged(state, train, metrics))
+                state = dataclasses.replace(state, train=train)
+                if self._due(state, config.validate_every):
+                    state, line = self._validate(state, line)
+                for listen in listeners:
+                    listen(line)
+                if self._due(state, config.draw_every):
+                    self._draw(state)
+                if self._due(state, config.checkpoint_every):
+                    self.save(state)
+        if self.folder is not None and not self._due(state, config.checkpoint_every):
             self.save(state)  # stopped between two checkpoints
         return state
 
     def _due(self, state: RunState, every: int | None) -> bool:
-        """Every so many iterations, and after the last; never where `every` is 0."""
+        """Every so many iterations, and after the last; not where that is 0 or nothing is kept."""
         last = state.iteration == self.trainer.config.iterations
-        return bool(every) and (state.iteration % every == 0 or last)
-
-    def _keep(self, state: RunState, line: Line, listeners: Listeners) -> RunState:
-        """What follows an iteration."""
-        config = self.trainer.config
-        if self._due(state, config.validate_every):
-            state, line = self._validate(state, line)
-        for listen in listeners:
-            listen(line)
-        if self._due(state, config.draw_every):
-            self._draw(state)
-        if self._due(state, config.checkpoint_every):
-            self.save(state)
-        return state
+        return self.folder is not None and bool(every) and (state.iteration % every == 0 or last)
 
     def _validate(self, state: RunState, line: Line) -> tuple[RunState, Line]:
         """Scores the greedy policy on the validation tasks, and keeps the best."""
-        config = self.trainer.config
-        score = evaluate_agent(
-            jax.device_get(self.trainer.agent(state.train, greedy=True)),
-            self.trainer.env,
-            config.horizon,
-            config.validation_tasks,
-            validation_key(),
-            batch_size=config.rollout_chunk,
-        )
+        score = validate(self.trainer, jax.device_get(self.trainer.agent(state.train)))
         line = line | {"validation_return": score.mean, "validation_stderr": score.stderr}
         if score.mean > state.best_return:
             best = state.train.models.actor.params
-            state = dataclasses.replace(
-                state, best_params=best, best_return=jnp.asarray(score.mean)
-            )
+            state = RunState(state.train, best, jnp.asarray(score.mean))
         return state, line
 
     def _draw(self, state: RunState) -> None:
@@ -143,14 +126,18 @@ class Run:
         drawing.save_picture(path, episodes)
 
     def draw_curve(self) -> None:
-        """Draws the learning curve, if there are iterations."""
+        """Draws the learning curve."""
         metrics = self.folder.read_metrics()
-        if metrics:
-            plots.learning_curve(metrics, title(self.trainer.config), self.folder.curve)
+        plots.learning_curve(metrics, title(self.trainer.config), self.folder.curve)
 
     def save(self, state: RunState) -> None:
-        """Writes a checkpoint, and its agents."""
-        self.save_checkpoint(state)
+        """Writes a checkpoint, which knows its version, config and metrics, and its agents."""
+        description = {
+            "rl3jax": VERSION,
+            "config": self.trainer.config.to_dict(),
+            "metrics": self.folder.metrics_digest(state.iteration),
+        }
+        save_checkpoint(self.folder.checkpoints, state.iteration, state, description)
         self.save_agents(state)
 
     def save_agents(self, state: RunState) -> None:
@@ -159,36 +146,27 @@ class Run:
         save_agent(self.folder.agent, agent)
         save_agent(self.folder.best_agent, agent.replace(params=state.best_params))
 
-    def save_checkpoint(self, state: RunState) -> None:
-        """Writes a checkpoint, which knows its version, its config and its metrics."""
-        description = {
-            "rl3jax": VERSION,
-            "config": self.trainer.config.to_dict(),
-            "metrics": self.folder.metrics_digest(state.iteration),
-        }
-        save_checkpoint(self.folder.checkpoints, state.iteration, state, description)
-
-    def _what_diverged(self, before: RunState, iteration: Iteration) -> str:
+    def _what_diverged(self, before: RunState, after: TrainState, metrics: Metrics) -> str:
         """What to say of an iteration with a NaN or infinity; the state before it is saved."""
         kept = ""
         if self.folder is not None:
             self.save(before)
             kept = f"; what was before it is kept in {self.folder.checkpoints}"
         return (
-            f"{_what_is_not_finite(self.trainer, iteration)} in iteration "
-            f"{before.iteration + 1}{kept}. Try a lower --learning-rate, a lower --grad-clip, or "
+            f"{_what_is_not_finite(self.trainer, after, metrics)} in iteration "
+            f"{int(after.iteration)}{kept}. Try a lower --learning-rate, a lower --grad-clip, or "
             "smaller rewards; --debug tells where a NaN arises"
         )
 
 
-def _what_is_not_finite(trainer: Trainer, iteration: Iteration) -> str:
+def _what_is_not_finite(trainer: Trainer, after: TrainState, metrics: Metrics) -> str:
     """What went wrong first in an iteration in which something did, in words."""
-    cause = first_non_finite(iteration.metrics.non_finite, trainer.layout)
+    cause = first_non_finite(metrics.non_finite, trainer.layout)
     if cause is not None:
         return cause
-    for name, value in iteration.metrics.to_dict().items():
+    for name, value in metrics.to_dict().items():
         if not math.isfinite(value):
             return f"{name} is {value}"
-    learned = iteration.state.models._asdict()
+    learned = after.models._asdict()
     name = next(name for name, part in learned.items() if not all_finite(part))
     return f"a parameter of the {name} is not finite"
