@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,7 @@ def wandb(config: Config, folder: Path) -> Iterator[Log]:
         yield lambda line: run.log(line, step=line["iteration"])
 
 
-LOGGERS: dict[str, Callable[[Config, Path], AbstractContextManager[Log]]] = {
-    "tensorboard": tensorboard,
-    "wandb": wandb,
-}
+LOGGERS = {"tensorboard": tensorboard, "wandb": wandb}
 
 
 def check(names: Iterable[str]) -> None:

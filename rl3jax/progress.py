@@ -62,13 +62,10 @@ class Progress:
                 f"  validation, greedy {line['validation_return']:.2f}"
                 f" ± {line['validation_stderr']:.2f}"
             )
-        if validated or (self._bar.disable and self._line_is_due(done)):
+        late = time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+        if validated or (self._bar.disable and (late or done == self._first + 1)):
             left = (time.monotonic() - self._started) / (done - self._first) * (total - done)
             self._print(f"iteration {done}/{total}  {status}  {left:.0f} s left")
-
-    def _line_is_due(self, iteration: int) -> bool:
-        late = time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
-        return late or iteration == self._first + 1
 
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()

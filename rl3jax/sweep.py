@@ -82,21 +82,21 @@ def _plan(args: SweepArgs) -> tuple[list[Values], Batch]:
 def _sweep(args: SweepArgs) -> None:
     """From the beginning to the end."""
     points, batch = _plan(args)
-    # Here: print(check_memory(batch.trainer, runs=batch.n_runs // batch.runs_on.count))
+    # Here: print(check_memory(…)) of all runs that share a device
     config, seeds = batch.trainer.config, batch.seeds
     folder = new_sweep(config, args.config.out)
     print(f"grid points: {len(points)}, seeds: {len(seeds)}; {batch.n_runs} runs as one program")
     history: list[Line] = []
     with Progress(config, folder.path, 0) as progress:
         states, returns = batch.train([progress.show, history.append])
-    scores, stderrs = batch.scores(states, np.isfinite(returns[-1]))
     shape = (len(points), len(seeds))
+    scores, stderrs = batch.scores(states, np.isfinite(returns[-1])).reshape(2, *shape)
     outcome = Outcome(
         points,
         seeds,
         returns.T.reshape(*shape, -1),
-        scores.reshape(shape),
-        stderrs.reshape(shape),
+        scores,
+        stderrs,
         np.array([line["seconds"] for line in history]),
         config.n_tasks * config.horizon,
     )

@@ -20,9 +20,8 @@ from rl3jax.memory import check_memory
 from rl3jax.pretrained import locate
 from rl3jax.processes import Processes
 from rl3jax.progress import Progress
-from rl3jax.runs import folder as folders
 from rl3jax.runs import resume
-from rl3jax.runs.folder import RunFolder
+from rl3jax.runs.folder import RunFolder, new_run
 from rl3jax.runs.loop import Listeners
 from rl3jax.runs.resume import MAY_CHANGE
 from rl3jax.runs.single import DivergedError, Run, RunState, initial_state
@@ -94,7 +93,7 @@ def _start(args: TrainArgs, held: ExitStack) -> tuple[Run, RunState]:
         debugging.check_indices(trainer, state.train, validation_key())
     if jax.process_index() > 0:
         return Run(trainer, None), state
-    folder = held.enter_context(folders.new(trainer.config, args.config.out))
+    folder = held.enter_context(new_run(trainer.config, args.config.out))
     Run(trainer, folder).save(state)
     folder.write_config(trainer.config)  # from now on it is a run, with a checkpoint to go on from
     return Run(trainer, folder), state
@@ -180,12 +179,12 @@ def _report(run: Run, iteration: int) -> None:
         if stopped:
             print(f"stopped with the others after iteration {iteration}")
         return
-    run.draw_curve()
+    curve = run.draw_curve()
     if stopped:
         print(f"stopped after iteration {iteration} of {run.trainer.config.iterations}; to go on:")
         print(f"  python -m rl3jax.train --resume {run.quoted}")
     else:
-        print(f"learning curve: {run.folder.curve}")
+        print(f"learning curve: {curve}")
         print(f"to score it on held-out tasks:\n  python -m rl3jax.evaluate {run.quoted}")
 
 

@@ -485,7 +485,7 @@ def test_metrics_of_another_run_are_noticed(whole, tmp_path, capsys):
 def test_two_trainings_do_not_share_a_folder(whole, tmp_path, capsys):
     with run_folder.RunFolder(whole).held():
         assert "another process trains into it" in refused(capsys, f"--resume {whole}")
-    with run_folder.new(Config(), str(tmp_path / "a")):
+    with run_folder.new_run(Config(), str(tmp_path / "a")):
         error = refused(capsys, f"{SMALL} --iterations 1 --out {tmp_path / 'a'}")
     assert "another process trains into it" in error
 

@@ -91,9 +91,6 @@ def configs_of(config: Config, points: Sequence[Values]) -> list[Config]:
     return [dataclasses.replace(config, **values).resolve() for values in changes]
 
 
-# --- all runs at once ---------------------------------------------------------------------------
-
-
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def update(trainer: Trainer, runs_on: Devices, states: TrainState) -> tuple[TrainState, Metrics]:
     """One meta-iteration of every run; whole runs are split over devices."""

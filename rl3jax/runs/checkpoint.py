@@ -45,7 +45,19 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
     temporary = folder / f".{final.name}.tmp"
     temporary.mkdir(parents=True)
     try:
-        _write_checkpoint(temporary, iteration, state, description)
+        data = jax.device_get(_without_typed_keys(state))  # no matter which devices held it
+        file = temporary / STATE_FILE
+        write_archive(file, named_leaves("state", data))
+        manifest = {
+            "format": CHECKPOINT_FORMAT,
+            "iteration": iteration,
+            "description": description,
+            "arrays": _signature(data),
+            "bytes": file.stat().st_size,
+            "sha256": _digest_of_file(file),
+        }
+        manifest["digest"] = _digest_of(manifest)
+        write_text(temporary / MANIFEST, json.dumps(manifest, indent=2))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -54,24 +66,6 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
     for old in checkpoints(folder)[KEPT_CHECKPOINTS:]:
         shutil.rmtree(old)
     return final
-
-
-def _write_checkpoint(
-    folder: Path, iteration: int, state: Any, description: dict[str, Any]
-) -> None:
-    data = jax.device_get(_without_typed_keys(state))  # which devices held it is of no importance
-    file = folder / STATE_FILE
-    write_archive(file, named_leaves("state", data))
-    manifest = {
-        "format": CHECKPOINT_FORMAT,
-        "iteration": iteration,
-        "description": description,
-        "arrays": _signature(data),
-        "bytes": file.stat().st_size,
-        "sha256": _digest_of_file(file),
-    }
-    manifest["digest"] = _digest_of(manifest)
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=2))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -117,7 +111,8 @@ def check_state(checkpoint: Path, manifest: dict[str, Any], like: Any) -> None:
                 f"{checkpoint} has {name} {stored.get(name)}, wanted {wanted.get(name)}"
             )
     file = checkpoint / STATE_FILE
-    size = check_regular(file, _most_bytes(template))
+    most = sum(x.size * x.dtype.itemsize + MEMBER_BYTES for x in jax.tree.leaves(template))
+    size = check_regular(file, most)
     if size != manifest["bytes"] or _digest_of_file(file) != manifest["sha256"]:
         raise FileError(f"{checkpoint} is damaged: its state is not as it was written")
 
@@ -140,11 +135,6 @@ def _signature(tree: Any) -> dict[str, str]:
     """Type and shape of every array, by its path."""
     leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
-
-
-def _most_bytes(tree: Any) -> int:
-    """Of an archive of arrays like these."""
-    return sum(x.size * x.dtype.itemsize + MEMBER_BYTES for x in jax.tree.leaves(tree))
 
 
 def _is_key(leaf: Any) -> bool:

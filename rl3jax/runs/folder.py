@@ -80,11 +80,6 @@ class RunFolder:
         return self.path / "best_agent"
 
     @property
-    def curve(self) -> Path:
-        """The learning curve's picture."""
-        return self.path / "curve.png"
-
-    @property
     def metrics(self) -> Path:
         """One JSON object a line, a line an iteration."""
         return self.path / "metrics.jsonl"
@@ -172,8 +167,11 @@ class RunFolder:
         """
         check_regular(self.metrics, LARGEST_METRICS)
         try:
-            lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-            return [_parse_metrics(line) for line in lines if line.endswith("\n")]
+            text = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = [json.loads(line) for line in text if line.endswith("\n")]
+            if not all(isinstance(x, dict) and type(x.get("iteration")) is int for x in lines):
+                raise ValueError("a line is no JSON object with an iteration")
+            return lines
         except (ValueError, RecursionError) as error:
             raise FileError(f"{self.metrics} is damaged: {one_line(error)}") from error
 
@@ -197,20 +195,13 @@ class RunFolder:
                 os.truncate(temporary, kept.size)
 
 
-def _parse_metrics(line: str) -> dict[str, Any]:
-    values = json.loads(line)
-    if not isinstance(values, dict) or type(values.get("iteration")) is not int:
-        raise ValueError("a line is no JSON object with an iteration")
-    return values
-
-
 def title(config: Config) -> str:
     """What was trained on what, for figures and tables."""
     return f"{config.algo} ({config.network}) on {config.env}, H = {config.horizon}"
 
 
 @contextlib.contextmanager
-def new(config: Config, out: str | None) -> Iterator[RunFolder]:
+def new_run(config: Config, out: str | None) -> Iterator[RunFolder]:
     """A new run's folder, held; it becomes a run by its config, which is to be written last.
 
     Without `out` it is `runs/{env}-{algo}-{network}-h{horizon}-s{seed}`, with -2, -3, … if taken.

@@ -51,10 +51,13 @@ def iterations(
     config, alive, stopping = trainer.config, np.array(True), False
     with stop_signals() as stop:
         while done < config.iterations and alive.any() and not stopping:
-            after, metrics, finite, seconds = _timed(program, state)
+            started = time.perf_counter()
+            state, metrics = program(state)
+            metrics, finite = jax.device_get((metrics, _finite(state.models, metrics)))  # waits
+            seconds = time.perf_counter() - started
             void = int(metrics.overflowed_tasks.max()), int(metrics.out_of_range_tasks.max())
             check_tasks(*void, trainer.n_tasks)
-            state, alive, done = after, np.asarray(alive & finite), done + 1
+            alive, done = np.asarray(alive & finite), done + 1
             steps = n_runs * config.n_tasks * config.horizon
             line = {
                 "iteration": done,
@@ -65,14 +68,6 @@ def iterations(
             }
             yield state, metrics, alive, line
             stopping = processes.in_any(stop())
-
-
-def _timed(program: Program, state: TrainState) -> tuple[TrainState, Metrics, Any, float]:
-    """An iteration, whether it is finite, and its seconds."""
-    started = time.perf_counter()
-    state, metrics = program(state)
-    metrics, finite = jax.device_get((metrics, _finite(state.models, metrics)))  # waits for it
-    return state, metrics, finite, time.perf_counter() - started
 
 
 def _mean(metrics: Metrics, alive: Bool[np.ndarray, "*runs"]) -> Metrics:

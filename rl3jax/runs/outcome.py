@@ -43,11 +43,6 @@ class Outcome:
     steps: int
 
     @property
-    def n_runs(self) -> int:
-        """Of all points together."""
-        return self.scores.size
-
-    @property
     def best(self) -> tuple[int, int] | None:
         """Point and seed, as indices, of the run with the best score; None if all diverged."""
         if np.isnan(self.scores).all():
@@ -59,7 +54,7 @@ class Outcome:
     def steps_per_second(self) -> float:
         """Env steps of all runs together, without the first iteration if there are others."""
         seconds = self.seconds[1:] if len(self.seconds) > 1 else self.seconds
-        return float(self.steps * self.n_runs / seconds.mean()) if seconds.size else math.nan
+        return float(self.steps * self.scores.size / seconds.mean())
 
     def finished_scores(self, point: int) -> Float[np.ndarray, " n"]:
         """Of the seeds of a point that have not diverged."""
@@ -123,7 +118,7 @@ def _records(outcome: Outcome) -> list[dict[str, Any]]:
                 "validation_stderr": _json_number(float(outcome.stderrs[point, seed])),
                 "diverged_in": len(finite) + 1 if len(finite) < len(returns) else None,
                 "seconds": float(outcome.seconds.sum()),
-                "env_steps_per_second": _json_number(outcome.steps_per_second / outcome.n_runs),
+                "env_steps_per_second": outcome.steps_per_second / outcome.scores.size,
                 "mean_return": finite.tolist(),
             }
         )
@@ -150,7 +145,7 @@ def _json(outcome: Outcome) -> str:
         "iterations": outcome.returns.shape[-1],
         "env_steps_per_iteration": outcome.steps,
         "seconds": float(outcome.seconds.sum()),
-        "env_steps_per_second": _json_number(outcome.steps_per_second),
+        "env_steps_per_second": outcome.steps_per_second,
         "best": best and {k: records[best[0] * len(outcome.seeds) + best[1]][k]
                           for k in ("values", "seed", "validation_return")},
         "runs": records,

@@ -47,10 +47,8 @@ def changed(before: Config, given: Config, iteration: int) -> Config:
     Raises:
         ConfigError: if the run has had more iterations than it is to have.
     """
-    changes = {name: getattr(given, name) for name in MAY_CHANGE}
-    config = dataclasses.replace(
-        before, **{name: value for name, value in changes.items() if value is not None}
-    )
+    changes = {n: value for n in MAY_CHANGE if (value := getattr(given, n)) is not None}
+    config = dataclasses.replace(before, **changes)
     if config.iterations < iteration:
         raise ConfigError(f"--iterations {config.iterations}: the run has {iteration} already")
     return config

@@ -6,6 +6,7 @@ import math
 import shlex
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -125,10 +126,11 @@ class Run:
         path.parent.mkdir(exist_ok=True)
         drawing.save_picture(path, episodes)
 
-    def draw_curve(self) -> None:
-        """Draws the learning curve."""
-        metrics = self.folder.read_metrics()
-        plots.learning_curve(metrics, title(self.trainer.config), self.folder.curve)
+    def draw_curve(self) -> Path:
+        """Draws the learning curve; returns the picture's path."""
+        path = self.folder.path / "curve.png"
+        plots.learning_curve(self.folder.read_metrics(), title(self.trainer.config), path)
+        return path
 
     def save(self, state: RunState) -> None:
         """Writes a checkpoint, which knows its version, config and metrics, and its agents."""
