@@ -13,7 +13,7 @@ from rl3jax.env_check import EnvFinding, check_env
 from rl3jax.envs import Environment, TabularModel, TaskDistribution, Transition, make_env
 from rl3jax.evaluation import Evaluation, evaluate_agent
 from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
-from rl3jax.run_folder import provenance
+from rl3jax.runs.folder import provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import Trainer, TrainState, make_trainer
 

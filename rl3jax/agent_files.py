@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl3jax.agent import PolicyAgent
-from rl3jax.archive import Archive, open_archive, write_archive
+from rl3jax.archive import Archive, named_leaves, open_archive, write_archive
 from rl3jax.checks import shown
 from rl3jax.envs import ScaledFeatures, TabularFeatures
 from rl3jax.files import FileError
@@ -57,7 +57,7 @@ def save_agent(path: str | os.PathLike[str], agent: PolicyAgent) -> None:
     }
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    write_archive(folder / AGENT_FILE, named_leaves("", _arrays_of(agent)), agent=header)
+    write_archive(folder / AGENT_FILE, named_leaves(_arrays_of(agent)), agent=header)
 
 
 def load_agent(path: str | os.PathLike[str], network: nn.Module | None = None) -> PolicyAgent:
@@ -119,7 +119,7 @@ def _read_agent(archive: Archive, memory: Memory | None) -> PolicyAgent:
         )
 
     like = jax.eval_shape(blank, jax.random.key(0))
-    wanted = named_leaves("", _arrays_of(like))
+    wanted = named_leaves(_arrays_of(like))
     dtype = archive.dtype(next(iter(wanted)))
     if dtype not in PRECISIONS:
         raise ValueError(f"parameters are {dtype}, not {' or '.join(PRECISIONS)}")
@@ -268,14 +268,3 @@ def _checked_function(value: Any) -> Any:
     if getattr(nn, getattr(value, "__name__", ""), None) is not value:
         raise ValueError(f"{shown(value)} is no function of flax.linen")
     return value
-
-
-def named_leaves(root: str, tree: Any) -> dict[str, Any]:
-    """Leaves by their path, such as `params/body/kernel`, in the order of the tree."""
-    leaves, _ = jax.tree.flatten_with_path(tree)
-    return {
-        "/".join(
-            [*filter(None, [root]), *(jax.tree_util.keystr((k,), simple=True) for k in path)]
-        ): leaf
-        for path, leaf in leaves
-    }

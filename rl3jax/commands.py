@@ -20,7 +20,6 @@ Args = TypeVar("Args")
 NOT_FINITE = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
-LOST = 3
 
 LONGEST_ARGUMENT = 4096  # no path is longer, and messages show arguments whole
 UNSET = -1  # of jax_num_cpu_devices

@@ -21,7 +21,7 @@ from rl3jax.envs import Environment
 from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
 from rl3jax.files import write_text
 from rl3jax.pretrained import locate
-from rl3jax.run_folder import RunFolder, provenance
+from rl3jax.runs.folder import RunFolder, provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
 
@@ -157,8 +157,8 @@ def _write(
             for agent, result in results.items()
         },
     }
-    folder.evaluations.mkdir(exist_ok=True)
-    stem = folder.evaluations / name
+    stem = folder.path / "evaluations" / name
+    stem.parent.mkdir(exist_ok=True)
     write_text(stem.with_name(f"{name}.json"), json.dumps(report) + "\n")
     plots.evaluation_curves(results, title, stem.with_name(f"{name}.png"))
     return stem

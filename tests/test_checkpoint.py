@@ -15,15 +15,15 @@ import pytest
 
 from rl3jax import Config, load_agent, make_trainer, save_agent
 from rl3jax.baselines import UniformAgent
-from rl3jax.checkpoint import (
+from rl3jax.files import FileError
+from rl3jax.object_level import QLearning, abstraction, q_learning
+from rl3jax.runs.checkpoint import (
     check_state,
     checkpoints,
     read_manifest,
     restore_checkpoint,
     save_checkpoint,
 )
-from rl3jax.files import FileError
-from rl3jax.object_level import QLearning, abstraction, q_learning
 
 
 def make_agent(**changes):

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from rl3jax import Config, ConfigError, load_agent, make_trainer, save_agent
-from rl3jax.checkpoint import check_state, read_manifest, save_checkpoint
 from rl3jax.files import FileError
-from rl3jax.run_folder import RunFolder
+from rl3jax.runs.checkpoint import check_state, read_manifest, save_checkpoint
+from rl3jax.runs.folder import RunFolder
 
 MOST_SECONDS, MOST_MEBIBYTES = 1.0, 200
 GIGABYTES = 8 * 2**30

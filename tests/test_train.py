@@ -20,10 +20,12 @@ from PIL import Image
 from rl3jax.ppo import Diagnostics
 
 import rl3jax
-from rl3jax import Config, evaluate, load_agent, render, run_folder, train
-from rl3jax.checkpoint import checkpoints
+from rl3jax import Config, evaluate, load_agent, render, train
 from rl3jax.evaluate import EvaluateArgs
 from rl3jax.processes import Processes
+from rl3jax.runs import folder as run_folder
+from rl3jax.runs import resume
+from rl3jax.runs.checkpoint import checkpoints
 from rl3jax.train import TrainArgs
 
 SMALL = "--n-tasks 16 --horizon 8 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
@@ -449,7 +451,7 @@ def test_resume_of_another_config_names_the_field(whole, tmp_path, capsys):
 
 
 def test_resume_of_another_version_names_both(whole, capsys, monkeypatch):
-    monkeypatch.setattr(train, "__version__", "9.9")
+    monkeypatch.setattr(resume, "VERSION", "9.9")
     error = refused(capsys, f"--resume {whole}")
     assert "9.9" in error
     assert f"was written by rl3jax {rl3jax.__version__}" in error
@@ -466,8 +468,8 @@ def test_the_checkpoint_decides_what_may_change(whole, tmp_path):
 def test_an_extended_run_stays_extended_when_it_is_killed_at_once(whole, tmp_path):
     target = tmp_path / "a"
     subprocess.run(["cp", "-r", whole, target], check=True)
-    trainer, _, _ = train._resume(TrainArgs(Config(iterations=8), target), ExitStack())
-    assert trainer.config.iterations == 8
+    run_on, _ = train._resume(TrainArgs(Config(iterations=8), target), ExitStack())
+    assert run_on.trainer.config.iterations == 8
     run(f"--resume {target}")
     assert len(metrics(target)) == 8
 
@@ -483,7 +485,7 @@ def test_metrics_of_another_run_are_noticed(whole, tmp_path, capsys):
 def test_two_trainings_do_not_share_a_folder(whole, tmp_path, capsys):
     with run_folder.RunFolder(whole).held():
         assert "another process trains into it" in refused(capsys, f"--resume {whole}")
-    with run_folder.new(Config(), str(tmp_path / "a")):
+    with run_folder.new_run(Config(), str(tmp_path / "a")):
         error = refused(capsys, f"{SMALL} --iterations 1 --out {tmp_path / 'a'}")
     assert "another process trains into it" in error
 

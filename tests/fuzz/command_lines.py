@@ -9,7 +9,6 @@ from typing import Any
 from hypothesis import strategies as st
 
 from rl3jax import drawing, evaluate, render, sweep, train
-from rl3jax.checks import check_at_most, check_size
 from rl3jax.commands import one_line_errors, parse
 from rl3jax.config import ENV_OPTIONS
 from rl3jax.trainer import config_env, make_trainer
@@ -132,11 +131,8 @@ def _train(args: train.TrainArgs) -> None:
 
 
 def _sweep(args: sweep.SweepArgs) -> None:
-    check_size("seeds", args.seeds)
-    sweep._check_unused(args.config)
-    points = sweep.make_points(sweep.parse_grid(args.grid or ()))
-    check_at_most("grid points × seeds", len(points) * args.seeds, sweep.MOST_RUNS)
-    for config in sweep.configs_of(args.config, points):
+    _, batch = sweep._plan(args)
+    for config in batch.configs:
         make_trainer(dataclasses.replace(config, devices=1))
 
 
