@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from rl3jax.checks import ConfigError
-from rl3jax.config import Config
+from rl3jax.config import Resolved
 
 
 class Logger(Protocol):
@@ -23,7 +23,7 @@ class Logger(Protocol):
 class TensorBoardLogger:
     """Scalars over env steps, in the run folder's `tensorboard/`."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Resolved, folder: Path) -> None:
         del config
         self._writer = _require(PACKAGES["tensorboard"], "tensorboard").SummaryWriter(
             str(folder / "tensorboard")
@@ -42,7 +42,7 @@ class TensorBoardLogger:
 class WandbLogger:
     """A Weights & Biases run named after the run folder."""
 
-    def __init__(self, config: Config, folder: Path) -> None:
+    def __init__(self, config: Resolved, folder: Path) -> None:
         wandb = _require(PACKAGES["wandb"], "wandb")
         self._run = wandb.init(
             project="rl3jax", name=folder.name, dir=str(folder), config=config.to_dict()
@@ -64,7 +64,7 @@ def check(names: Iterable[str]) -> None:
 
 
 PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-LOGGERS: dict[str, Callable[[Config, Path], Logger]] = {
+LOGGERS: dict[str, Callable[[Resolved, Path], Logger]] = {
     "tensorboard": TensorBoardLogger,
     "wandb": WandbLogger,
 }

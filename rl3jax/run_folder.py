@@ -30,7 +30,7 @@ import jax
 from filelock import FileLock, Timeout
 
 from rl3jax.checks import ConfigError, one_line
-from rl3jax.config import Config
+from rl3jax.config import Config, Resolved
 from rl3jax.files import FileError, check_regular, read_json, replacing, write_text
 
 LONGEST_LINE, LARGEST_METRICS = 2**16, 2**30
@@ -120,7 +120,7 @@ class RunFolder:
         """Replaces config.json."""
         write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
-    def read_config(self, named_env: str | None = None) -> Config:
+    def read_config(self, named_env: str | None = None) -> Resolved:
         """The config of the run.
 
         An environment `module:Class` is code that a folder from somebody else could choose: it is
@@ -134,13 +134,14 @@ class RunFolder:
         file = self.path / "config.json"
         if not file.exists():
             raise ConfigError(f"{self.path} is no run folder (no config.json)")
-        config = Config.from_dict(read_json(file))
-        if ":" in config.env and config.env != named_env:
+        values = read_json(file)
+        env = values.get("env")
+        if isinstance(env, str) and ":" in env and env != named_env:
             raise ConfigError(
-                f"{self.path} was trained in {config.env}, which is code that comes with neither; "
-                f"to run that code, say so: --env {config.env}"
+                f"{self.path} was trained in {env}, which is code that comes with neither; "
+                f"to run that code, say so: --env {env}"
             )
-        return config
+        return Config.from_dict(values).resolve()
 
     def add_provenance(self) -> None:
         """Appends what this process runs on.
@@ -216,17 +217,17 @@ def _parse_metrics(line: str) -> dict[str, Any]:
     return values
 
 
-def default_path(config: Config, root: Path = Path("runs")) -> Path:
+def default_path(config: Resolved, root: Path = Path("runs")) -> Path:
     """`runs/{env}-{algo}-{network}-h{horizon}-s{seed}`, with -2, -3, … if taken."""
     return _free(root / f"{_name(config)}-s{config.seed}")
 
 
-def default_sweep_path(config: Config, root: Path = Path("runs")) -> Path:
+def default_sweep_path(config: Resolved, root: Path = Path("runs")) -> Path:
     """`runs/sweep-{env}-{algo}-{network}-h{horizon}`, with -2, -3, … if taken."""
     return _free(root / f"sweep-{_name(config)}")
 
 
-def _name(config: Config) -> str:
+def _name(config: Resolved) -> str:
     env = config.env.replace(":", ".").replace("/", "-")
     return f"{env}-{config.algo}-{config.network}-h{config.horizon}"
 
@@ -241,7 +242,7 @@ def _free(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def new(config: Config, out: str | None) -> Iterator[RunFolder]:
+def new(config: Resolved, out: str | None) -> Iterator[RunFolder]:
     """A new run's folder, held; it becomes a run by its config, which is to be written last.
 
     Raises:
@@ -256,7 +257,7 @@ def new(config: Config, out: str | None) -> Iterator[RunFolder]:
         yield folder
 
 
-def _make_default(config: Config) -> Path:
+def _make_default(config: Resolved) -> Path:
     """The default folder, made by this process and no other."""
     while True:
         path = default_path(config)
@@ -264,7 +265,7 @@ def _make_default(config: Config) -> Path:
             return _make_folder(path, exist_ok=False)
 
 
-def create_for_sweep(config: Config, out: str | None) -> RunFolder:
+def create_for_sweep(config: Resolved, out: str | None) -> RunFolder:
     """A new sweep's folder; of a run's files it has the config and the best agent.
 
     Raises:

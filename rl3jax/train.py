@@ -62,9 +62,10 @@ class TrainArgs:
 
     config: tyro.conf.OmitArgPrefixes[Config] = dataclasses.field(default_factory=Config)
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Go on exactly where the run in this folder stopped; of all other flags only --iterations
-    is allowed, to extend it, those of the machine (--devices, --rollout-chunk, --gradient-chunk,
-    --memory-limit), --log, and --env where the run has a module:Class (default: a new run)."""
+    """Go on exactly where the run in this folder stopped; of all other flags those may differ from
+    the run's that extend it (--iterations) or are of the machine (--devices, --rollout-chunk,
+    --gradient-chunk, --memory-limit), and --log. Name the --env of a run in a module:Class
+    (default: a new run)."""
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="AGENT")] = None
     """Start from the policy of this agent folder or run folder, or of an agent that comes with the
     package, instead of a fresh one (default: fresh)."""
@@ -74,6 +75,7 @@ class TrainArgs:
     processes: tyro.conf.OmitArgPrefixes[Processes] = dataclasses.field(default_factory=Processes)
     log: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Log to these as well; each needs its extra installed."""
+    given: tyro.conf.Suppress[tyro.conf.Fixed[frozenset[str]]] = frozenset()
 
 
 @struct.dataclass
@@ -178,9 +180,9 @@ def _resume(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None
     All processes read the folder; only the first one has it afterwards, until `held` is closed.
     """
     assert args.resume is not None
-    _check_may_change(args)
     folder = RunFolder(args.resume)
     config = folder.read_config(args.config.env)
+    _check_may_change(args, config)
     if jax.process_index() == 0:
         held.enter_context(folder.held())
     like = _shape_of_state(config)
@@ -188,7 +190,7 @@ def _resume(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None
     iteration, description = manifest["iteration"], manifest["description"]
 
     # What may change is that of the checkpoint: config.json is written after it.
-    before = Config.from_dict(description["config"])
+    before = Config.from_dict(description["config"]).resolve()
     changes = {name: getattr(args.config, name) for name in MAY_CHANGE}
     config = dataclasses.replace(
         before, **{name: value for name, value in changes.items() if value is not None}
@@ -242,20 +244,17 @@ def _newest_checkpoint(
     raise FileError("; ".join([f"{folder.path} has no complete checkpoint", *problems]))
 
 
-def _check_may_change(args: TrainArgs) -> None:
+def _check_may_change(args: TrainArgs, config: Config) -> None:
     changed = [
-        field.name
-        for field in dataclasses.fields(Config)
-        if field.name not in (*MAY_CHANGE, "env")
-        and getattr(args.config, field.name) != getattr(Config(), field.name)
+        name
+        for name in sorted(args.given & args.config.names - set(MAY_CHANGE))
+        if getattr(args.config, name) != getattr(config, name, None)
     ]
-    if ":" not in args.config.env and args.config.env != Config().env:
-        changed.append("env")
     if args.init_from is not None:
         changed.append("init_from")
     if changed:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise ConfigError(f"--resume goes on with the run's own config; it takes no {flags}")
+        raise ConfigError(f"--resume goes on with the run's own config; it takes no other {flags}")
 
 
 def _check_same_run(checkpoint: Path, description: dict[str, Any], config: Config) -> None:
@@ -336,7 +335,7 @@ class Run:
         words = [str(self.folder.path), *(["--env", env] if ":" in env else [])]
         return shlex.join(words)
 
-    def _due(self, iteration: int, every: int | None) -> bool:
+    def _due(self, iteration: int, every: int) -> bool:
         """Every so many iterations, and after the last; never where `every` is 0."""
         return bool(every) and (iteration % every == 0 or iteration == self.iterations)
 

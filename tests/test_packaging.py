@@ -25,14 +25,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # floor do not know each other. A room is a module of rl3jax or a whole folder.
 HOUSE = (
     ("checks",),
-    ("files",),
-    ("archive",),
-    ("config", "devices", "liveness", "seeding", "statistics"),
+    ("files", "ranges"),
+    ("archive", "registry"),
+    ("devices", "liveness", "seeding", "statistics"),
     ("envs",),
     ("env_check", "object_level"),
     ("observation",),
     ("networks",),
-    ("agent",),
+    ("agent", "config"),
     ("rollout",),
     ("baselines",),
     ("finite", "ppo"),

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rl3jax.checks import check_size
 from rl3jax.devices import on_cpu
+from rl3jax.ranges import Size, check_fields
 
 Params = Any
 """A pytree of arrays in JAX's default float type; each kind of network documents its own."""
@@ -37,11 +37,10 @@ class Network(abc.ABC):
         ValueError: a size is not a positive integer.
     """
 
-    num_outputs: int = 1
+    num_outputs: Size = 1
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check_size(field.name, getattr(self, field.name))
+        check_fields(self)
 
     @property
     def rows_at_a_time(self) -> int | None:

@@ -29,6 +29,7 @@ from rl3jax.networks.base import (
     init_dense,
     outer_sum,
 )
+from rl3jax.ranges import Size
 
 
 class Cell(NamedTuple):
@@ -67,8 +68,8 @@ class Gru(Network):
         embedding: units of the dense layer before it.
     """
 
-    width: int = 256
-    embedding: int = 64
+    width: Size = 256
+    embedding: Size = 64
 
     def init(self, key: PRNGKeyArray, num_inputs: int) -> GruParams:
         """Draws Glorot-uniform weights, each gate as a layer of its own; the key is consumed.

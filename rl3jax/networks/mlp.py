@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from rl3jax.checks import check_size
 from rl3jax.devices import on_cpu
 from rl3jax.networks.base import Dense, Network, dense, init_dense
+from rl3jax.ranges import Size
 
 
 class MarkovParams(NamedTuple):
@@ -30,7 +31,7 @@ class Markov(Network):
         width: units of either layer.
     """
 
-    width: int = 64
+    width: Size = 64
 
     @property
     def rows_at_a_time(self) -> int | None:

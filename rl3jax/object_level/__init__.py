@@ -5,22 +5,28 @@ modules of these names are not meant to be reached through the package.
 """
 
 from rl3jax.object_level.abstraction import Abstraction, abstraction
-from rl3jax.object_level.base import Estimates, ObjectLearner
+from rl3jax.object_level.base import Estimates, LearnerOptions, ObjectLearner
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
+from rl3jax.object_level.registry import ALGORITHMS, OBJECT_LEVEL, make_learner
 from rl3jax.object_level.value_iteration import ValueIteration, value_iteration
 
 __all__ = [
+    "ALGORITHMS",
     "LEARNERS",
+    "OBJECT_LEVEL",
     "Abstraction",
     "Estimates",
+    "LearnerOptions",
     "NoLearner",
     "ObjectLearner",
     "QLearning",
     "ValueIteration",
     "abstraction",
+    "make_learner",
     "none",
     "q_learning",
+    "register",
     "value_iteration",
 ]
 
@@ -31,3 +37,6 @@ LEARNERS: dict[str, type[ObjectLearner]] = {
     "value_iteration": ValueIteration,
 }
 """Learners by name, from whose fields a saved one is made again."""
+
+register = OBJECT_LEVEL.register
+"""Makes `Config(object_level=name)` know a learner, by its `LearnerOptions`."""

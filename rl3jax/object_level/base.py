@@ -2,17 +2,25 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.checks import check_size
+from rl3jax.ranges import Size, check_fields
 
 Table: TypeAlias = Any
 """A learner's own pytree of arrays."""
+
+
+@runtime_checkable
+class LearnerOptions(Protocol):
+    """A frozen dataclass, registered by a name: the options of a learner, and how to make it."""
+
+    def make(self, env: Any, horizon: int) -> "ObjectLearner":
+        """The learner for an environment (its sizes), in meta-episodes of `horizon` steps."""
 
 
 @struct.dataclass
@@ -52,12 +60,11 @@ class ObjectLearner(abc.ABC):
         ValueError: on construction, if a field's value is not allowed.
     """
 
-    num_states: int
-    num_actions: int
+    num_states: Size
+    num_actions: Size
 
     def __post_init__(self) -> None:
-        check_size("num_states", self.num_states)
-        check_size("num_actions", self.num_actions)
+        check_fields(self)
 
     @abc.abstractmethod
     def init(self) -> Table:
