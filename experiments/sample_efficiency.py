@@ -24,7 +24,8 @@ ALGORITHMS = ("rl2", "rl3")
 BUDGETS = (128, 512)
 SEEDS_EACH = 4
 
-AS_PUBLISHED = {"squash_values": False, "mean_rewards": False, "discount": 0.99}
+AS_PUBLISHED = {"squash_values": False, "discount": 0.99}
+OF_ESTIMATES = {"rl2": {}, "rl3": {"mean_rewards": False}}
 # What a seed trains on: env steps of an iteration, and how many there are.
 SIZES: dict[str, dict[str, Any]] = {
     "quick": {"network": "gru", "width": 16, "steps": 4_096, "iterations": 4, "minibatches": 4},
@@ -55,6 +56,7 @@ def _training(preset: str, algo: str, horizon: int) -> Training:
     sizes = dict(SIZES[preset])
     n_tasks = sizes.pop("steps") // horizon
     config = {"env": "mdp", "algo": algo, "horizon": horizon, **AS_PUBLISHED, **sizes}
+    config |= OF_ESTIMATES[algo]
     return Training(f"efficiency-h{horizon}-{algo}", config | {"n_tasks": n_tasks}, SEEDS_EACH)
 
 

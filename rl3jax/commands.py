@@ -13,6 +13,7 @@ import tyro
 from jax.extend.backend import clear_backends
 
 from rl3jax.checks import ConfigError, shown
+from rl3jax.config.flags import parse_flags
 from rl3jax.files import FileError
 
 Args = TypeVar("Args")
@@ -26,18 +27,19 @@ UNSET = -1  # of jax_num_cpu_devices
 STDERR = 2
 
 
-def parse(
-    args_type: type[Args] | Callable[..., Args], argv: Sequence[str] | None, program: str
-) -> Args:
+def parse(args_type: type[Args], argv: Sequence[str] | None, program: str) -> Args:
     """The command line as a dataclass; bad input ends the process with exit code 2."""
+    argv, program = sys.argv[1:] if argv is None else argv, f"python -m rl3jax.{program}"
     with one_line_errors():
-        for argument in sys.argv[1:] if argv is None else argv:
+        for argument in argv:
             if len(argument) > LONGEST_ARGUMENT:
                 raise ConfigError(
                     f"an argument has {len(argument)} characters, over {LONGEST_ARGUMENT}: "
                     f"{shown(argument)}"
                 )
-        return tyro.cli(args_type, prog=f"python -m rl3jax.{program}", args=argv)
+        if "config" in getattr(args_type, "__dataclass_fields__", {}):
+            return parse_flags(args_type, argv, program)
+        return tyro.cli(args_type, prog=program, args=argv)
 
 
 def prepare_jax(cores: int | None = None) -> None:

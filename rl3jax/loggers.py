@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from rl3jax.checks import ConfigError
-from rl3jax.config import Config
+from rl3jax.config import Resolved
 
 Log = Callable[[dict[str, Any]], None]
 """Receives every line of metrics."""
 
 
 @contextlib.contextmanager
-def tensorboard(config: Config, folder: Path) -> Iterator[Log]:
+def tensorboard(config: Resolved, folder: Path) -> Iterator[Log]:
     """Scalars over env steps, in the run folder's `tensorboard/`."""
     del config
     with _require("tensorboard").SummaryWriter(str(folder / "tensorboard")) as writer:
@@ -27,7 +27,7 @@ def tensorboard(config: Config, folder: Path) -> Iterator[Log]:
 
 
 @contextlib.contextmanager
-def wandb(config: Config, folder: Path) -> Iterator[Log]:
+def wandb(config: Resolved, folder: Path) -> Iterator[Log]:
     """A Weights & Biases run named after the run folder."""
     with _require("wandb").init(
         project="rl3jax", name=folder.name, dir=str(folder), config=config.to_dict()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from rl3jax.config import Config
+from rl3jax.config import Resolved
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 5.0
 class Progress:
     """A context that shows each iteration's line of metrics."""
 
-    def __init__(self, config: Config, folder: Path, iteration: int) -> None:
+    def __init__(self, config: Resolved, folder: Path, iteration: int) -> None:
         self._config = config
         self._folder = folder
         self._first = iteration

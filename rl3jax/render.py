@@ -100,7 +100,6 @@ def _contenders(args: RenderArgs) -> tuple[Environment, int, dict[str, PolicyAge
         name: _load(folder, env, args)
         for name, folder in zip(_names(folders, configs), folders, strict=True)
     }
-    assert config.horizon is not None
     return env, config.horizon, agents
 
 

@@ -23,7 +23,7 @@ from rl3jax import devices
 from rl3jax.agent_files import save_agent
 from rl3jax.checks import ConfigError, check_at_most, check_size
 from rl3jax.commands import INTERRUPTED, NOT_FINITE, fail, one_line_errors, parse, prepare_jax
-from rl3jax.config import Config
+from rl3jax.config import Config, Resolved
 from rl3jax.progress import Progress
 from rl3jax.runs.batch import Batch, Values, configs_of, make_points, parse_grid
 from rl3jax.runs.folder import RunFolder, new_sweep, title
@@ -116,7 +116,7 @@ def _check_unused(config: Config) -> None:
         )
 
 
-def _report(config: Config, outcome: Outcome, folder: RunFolder) -> None:
+def _report(config: Resolved, outcome: Outcome, folder: RunFolder) -> None:
     """Files, table, and what to do next."""
     done = outcome.returns.shape[-1]
     write(outcome, folder, title(config))

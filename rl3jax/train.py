@@ -35,9 +35,10 @@ class TrainArgs:
 
     config: tyro.conf.OmitArgPrefixes[Config] = dataclasses.field(default_factory=Config)
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """Go on exactly where the run in this folder stopped; of all other flags only --iterations
-    is allowed, to extend it, those of the machine (--devices, --rollout-chunk, --gradient-chunk,
-    --memory-limit), --log, and --env where the run has a module:Class (default: a new run)."""
+    """Go on exactly where the run in this folder stopped; of all other flags those may differ from
+    the run's that extend it (--iterations) or are of the machine (--devices, --rollout-chunk,
+    --gradient-chunk, --memory-limit), and --log. Name the --env of a run in a module:Class
+    (default: a new run)."""
     init_from: Annotated[Path | None, tyro.conf.arg(metavar="AGENT")] = None
     """Start from the policy of this agent folder or run folder, or of an agent that comes with the
     package, instead of a fresh one (default: fresh)."""
@@ -47,6 +48,7 @@ class TrainArgs:
     processes: tyro.conf.OmitArgPrefixes[Processes] = dataclasses.field(default_factory=Processes)
     log: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Log to these as well; each needs its extra installed."""
+    given: tyro.conf.Suppress[tyro.conf.Fixed[frozenset[str]]] = frozenset()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -132,40 +134,38 @@ def _resume(args: TrainArgs, held: ExitStack) -> tuple[Run, RunState]:
 
     All processes read the folder; only the first one has it afterwards, until `held` is closed.
     """
-    _check_may_change(args)
+    assert args.resume is not None
     folder = RunFolder(args.resume)
     config = folder.read_config(args.config.env)
+    _check_may_change(args, config)
     if jax.process_index() == 0:
         held.enter_context(folder.held())
     state, description, problems = resume.newest(folder, config)
     for problem in problems:
         print(f"warning: {problem}; falling back to the one before", file=sys.stderr)
     # What may change is that of the checkpoint: config.json is written after it.
-    before = Config.from_dict(description["config"])
+    before = Config.from_dict(description["config"]).resolve()
     trainer = _make_trainer(resume.changed(before, args.config, state.iteration))
     run = Run(trainer, folder if jax.process_index() == 0 else None)
     return run, resume.go_on(run, state, description)
 
 
-def _check_may_change(args: TrainArgs) -> None:
+def _check_may_change(args: TrainArgs, config: Config) -> None:
     changed = [
-        field.name
-        for field in dataclasses.fields(Config)
-        if field.name not in (*MAY_CHANGE, "env")
-        and getattr(args.config, field.name) != getattr(Config(), field.name)
+        name
+        for name in sorted(args.given & args.config.names - set(MAY_CHANGE))
+        if getattr(args.config, name) != getattr(config, name, None)
     ]
-    if ":" not in args.config.env and args.config.env != Config().env:
-        changed.append("env")
     if args.init_from is not None:
         changed.append("init_from")
     if changed:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
-        raise ConfigError(f"--resume goes on with the run's own config; it takes no {flags}")
+        raise ConfigError(f"--resume goes on with the run's own config; it takes no other {flags}")
 
 
 def _listeners(names: Sequence[str], run: Run, iteration: int, opened: ExitStack) -> Listeners:
     """What each iteration's line is given to, until `opened` is closed."""
-    if run.folder is None:
+    if run.kept_in is None:
         return []
     config, path = run.trainer.config, run.folder.path
     run.folder.add_provenance()
@@ -177,7 +177,7 @@ def _listeners(names: Sequence[str], run: Run, iteration: int, opened: ExitStack
 def _report(run: Run, iteration: int) -> None:
     """The picture, and what to do next."""
     stopped = iteration < run.trainer.config.iterations
-    if run.folder is None:
+    if run.kept_in is None:
         if stopped:
             print(f"stopped with the others after iteration {iteration}")
         return

@@ -25,13 +25,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # floor do not know each other. A room is a module of rl3jax or a whole folder.
 HOUSE = (
     ("bellman", "checks"),
-    ("files",),
-    ("archive",),
-    ("config", "devices", "liveness", "seeding", "statistics"),
+    ("files", "ranges"),
+    ("archive", "registry"),
+    ("devices", "seeding", "statistics"),
     ("envs",),
     ("env_check", "networks", "object_level"),
     ("policy",),
-    ("agent",),
+    ("agent", "config"),
     ("agent_files", "rollout"),
     ("baselines",),
     ("finite", "learning"),

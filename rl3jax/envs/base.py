@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 from rl3jax.bellman import backward_induction
+from rl3jax.ranges import check_fields
 
 
 @struct.dataclass
@@ -196,6 +197,24 @@ class Environment(TaskDistribution):
     and `tabular`; the base makes of these an environment that restarts in the same task.
     `rl3jax.check_env` says what is wrong with one.
     """
+
+    def __post_init__(self) -> None:
+        check_fields(self, bare_may_be_none=True)
+
+    @classmethod
+    def training_horizon(cls, variation: str | None) -> int:
+        """The interaction budget to train for if no other is asked for, in env steps."""
+        del variation
+        return 100
+
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """What a training here should have otherwise than elsewhere, by names of `Config`.
+
+        Fields and options of learners and networks; those that a run has not are left out.
+        """
+        del algo, horizon
+        return {}
 
     @property
     @abc.abstractmethod

@@ -13,16 +13,20 @@ from rl3jax.object_level.base import (
     Estimates,
     Feature,
     Features,
+    LearnerOptions,
     ObjectLearner,
     State,
     TabularLearner,
 )
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
+from rl3jax.object_level.registry import ALGORITHMS, OBJECT_LEVEL, make_learner
 from rl3jax.object_level.value_iteration import ValueIteration, value_iteration
 
 __all__ = [
+    "ALGORITHMS",
     "COUNT",
+    "OBJECT_LEVEL",
     "PLAIN",
     "REWARD",
     "VALUE",
@@ -30,6 +34,7 @@ __all__ = [
     "Estimates",
     "Feature",
     "Features",
+    "LearnerOptions",
     "NoLearner",
     "ObjectLearner",
     "QLearning",
@@ -37,7 +42,12 @@ __all__ = [
     "TabularLearner",
     "ValueIteration",
     "abstraction",
+    "make_learner",
     "none",
     "q_learning",
+    "register",
     "value_iteration",
 ]
+
+register = OBJECT_LEVEL.register
+"""Makes `Config(object_level=name)` know a learner, by its `LearnerOptions`."""

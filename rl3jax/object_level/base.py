@@ -4,7 +4,7 @@ import abc
 import dataclasses
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
-from rl3jax.checks import check_size
+from rl3jax.ranges import Size, check_fields
 
 Table: TypeAlias = Any
 """A learner's own pytree of arrays."""
@@ -21,6 +21,14 @@ State: TypeAlias = Int[ArrayLike, ""] | Float[ArrayLike, " D"]
 """What learners see of a state: an index, or a vector."""
 
 Learner = TypeVar("Learner", bound="ObjectLearner")
+
+
+@runtime_checkable
+class LearnerOptions(Protocol):
+    """A frozen dataclass, registered by a name: the options of a learner, and how to make it."""
+
+    def make(self, env: Any, horizon: int) -> "ObjectLearner":
+        """The learner for an environment (its sizes), in meta-episodes of `horizon` steps."""
 
 
 @struct.dataclass
@@ -197,12 +205,11 @@ class TabularLearner(ObjectLearner):
         ValueError: on construction, if a field's value is not allowed.
     """
 
-    num_states: int
-    num_actions: int
+    num_states: Size
+    num_actions: Size
 
     def __post_init__(self) -> None:
-        check_size("num_states", self.num_states)
-        check_size("num_actions", self.num_actions)
+        check_fields(self)
 
     @abc.abstractmethod
     def q_table(self, table: Table) -> Float[Array, "S A"]:

@@ -31,7 +31,7 @@ import jax
 from filelock import FileLock, Timeout
 
 from rl3jax.checks import ConfigError, one_line
-from rl3jax.config import Config
+from rl3jax.config import Config, Resolved
 from rl3jax.files import FileError, check_regular, read_json, replacing, write_text
 
 LONGEST_LINE, LARGEST_METRICS = 2**16, 2**30
@@ -106,7 +106,7 @@ class RunFolder:
         """Replaces config.json."""
         write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
-    def read_config(self, named_env: str | None = None) -> Config:
+    def read_config(self, named_env: str | None = None) -> Resolved:
         """The config of the run.
 
         An environment `module:Class` is code that a folder from somebody else could choose: it is
@@ -120,13 +120,14 @@ class RunFolder:
         file = self.path / "config.json"
         if not file.exists():
             raise ConfigError(f"{self.path} is no run folder (no config.json)")
-        config = Config.from_dict(read_json(file))
-        if ":" in config.env and config.env != named_env:
+        values = read_json(file)
+        env = values.get("env")
+        if isinstance(env, str) and ":" in env and env != named_env:
             raise ConfigError(
-                f"{self.path} was trained in {config.env}, which is code that comes with neither; "
-                f"to run that code, say so: --env {config.env}"
+                f"{self.path} was trained in {env}, which is code that comes with neither; "
+                f"to run that code, say so: --env {env}"
             )
-        return config
+        return Config.from_dict(values).resolve()
 
     def add_provenance(self) -> None:
         """Appends what this process runs on.
@@ -195,13 +196,13 @@ class RunFolder:
                 os.truncate(temporary, kept.size)
 
 
-def title(config: Config) -> str:
+def title(config: Resolved) -> str:
     """What was trained on what, for figures and tables."""
     return f"{config.algo} ({config.network}) on {config.env}, H = {config.horizon}"
 
 
 @contextlib.contextmanager
-def new_run(config: Config, out: str | None) -> Iterator[RunFolder]:
+def new_run(config: Resolved, out: str | None) -> Iterator[RunFolder]:
     """A new run's folder, held; it becomes a run by its config, which is to be written last.
 
     Without `out` it is `runs/{env}-{algo}-{network}-h{horizon}-s{seed}`, with -2, -3, … if taken.
@@ -218,7 +219,7 @@ def new_run(config: Config, out: str | None) -> Iterator[RunFolder]:
         yield folder
 
 
-def new_sweep(config: Config, out: str | None) -> RunFolder:
+def new_sweep(config: Resolved, out: str | None) -> RunFolder:
     """A new sweep's folder; of a run's files it has the config and the best agent.
 
     Without `out` it is `runs/sweep-{env}-{algo}-{network}-h{horizon}`, with -2, -3, … if taken.

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from rl3jax.checks import ConfigError
-from rl3jax.config import Config
+from rl3jax.config import Config, Resolved
 from rl3jax.files import FileError
 from rl3jax.runs.checkpoint import checkpoints, read_manifest, restore_checkpoint
 from rl3jax.runs.folder import RunFolder
@@ -41,7 +41,7 @@ def newest(folder: RunFolder, config: Config) -> tuple[RunState, dict[str, Any],
     raise FileError("; ".join([f"{folder.path} has no complete checkpoint", *problems]))
 
 
-def changed(before: Config, given: Config, iteration: int) -> Config:
+def changed(before: Resolved, given: Config, iteration: int) -> Resolved:
     """The config of a run that goes on: that of its checkpoint, and what is given of `MAY_CHANGE`.
 
     Raises:
@@ -56,7 +56,7 @@ def changed(before: Config, given: Config, iteration: int) -> Config:
 
 def go_on(run: Run, state: RunState, description: dict[str, Any]) -> RunState:
     """The state on the run's devices; its folder becomes that of then, but for what has changed."""
-    config, folder = run.trainer.config, run.folder
+    config, folder = run.trainer.config, run.kept_in
     iterations = config.hyperparams().iterations
     hyperparams = dataclasses.replace(state.train.hyperparams, iterations=iterations)
     train = dataclasses.replace(state.train, hyperparams=hyperparams)

@@ -62,11 +62,18 @@ class Run:
 
     Attributes:
         trainer: makes its iterations.
-        folder: keeps what is kept of it; of several processes all train, and only the first has it.
+        kept_in: the folder of what is kept of it; of several processes all train, and only the
+            first has it.
     """
 
     trainer: Trainer
-    folder: RunFolder | None
+    kept_in: RunFolder | None
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder, where there is one."""
+        assert self.kept_in is not None
+        return self.kept_in
 
     @property
     def quoted(self) -> str:
@@ -97,14 +104,15 @@ class Run:
                     self._draw(state)
                 if self._due(state, config.checkpoint_every):
                     self.save(state)
-        if self.folder is not None and not self._due(state, config.checkpoint_every):
+        if self.kept_in is not None and not self._due(state, config.checkpoint_every):
             self.save(state)  # stopped between two checkpoints
         return state
 
     def _due(self, state: RunState, every: int | None) -> bool:
         """Every so many iterations, and after the last; not where that is 0 or nothing is kept."""
-        last = state.iteration == self.trainer.config.iterations
-        return self.folder is not None and bool(every) and (state.iteration % every == 0 or last)
+        if self.kept_in is None or not every:
+            return False
+        return state.iteration % every == 0 or state.iteration == self.trainer.config.iterations
 
     def _validate(self, state: RunState, line: Line) -> tuple[RunState, Line]:
         """Scores the greedy policy on the validation tasks, and keeps the best."""
@@ -150,7 +158,7 @@ class Run:
     def _what_diverged(self, before: RunState, after: TrainState, metrics: Metrics) -> str:
         """What to say of an iteration with a NaN or infinity; the state before it is saved."""
         kept = ""
-        if self.folder is not None:
+        if self.kept_in is not None:
             self.save(before)
             kept = f"; what was before it is kept in {self.folder.checkpoints}"
         return (

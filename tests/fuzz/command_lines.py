@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from rl3jax import drawing, evaluate, render, sweep, train
 from rl3jax.commands import one_line_errors, parse
-from rl3jax.config import ENV_OPTIONS
 from rl3jax.trainer import config_env, make_trainer
-from tests.fuzz.inputs import FIELDS, NASTY_TEXTS, VALID, command_outcome
+from tests.fuzz.inputs import ENV_OPTIONS, FIELDS, NASTY_TEXTS, VALID, command_outcome
 
 CommandLine = tuple[str, list[str]]
 """A command's name and its arguments."""
@@ -47,7 +46,7 @@ VALID_LINES = {
     ),
 }
 
-FLAGS = [f"--{name.replace('_', '-')}" for name in FIELDS]
+FLAGS = [f"--{name.replace('_', '-')}" for name in sorted(FIELDS)]
 OTHER_FLAGS = [
     "--log", "--resume", "--init-from", "--seeds", "--grid", "--baselines", "--policy", "--out",
     "--against", "--task", "--fps", "--every", "--actions", "--batch-size", "--process-id",
@@ -70,7 +69,7 @@ nasty_tokens = (
 @st.composite
 def fields(draw: st.DrawFn, valid: bool) -> list[str]:
     """A flag of a config with a value that is valid by itself, or any; as one token or as two."""
-    name = draw(st.sampled_from(sorted(set(FIELDS) - set(ENV_OPTIONS) if valid else FIELDS)))
+    name = draw(st.sampled_from(sorted(FIELDS - ENV_OPTIONS if valid else FIELDS)))
     flag = f"--{name.replace('_', '-')}"
     value = draw(VALID[name].map(str) if valid else nasty_tokens)
     return draw(st.sampled_from([[flag, value], [f"{flag}={value}"]]))

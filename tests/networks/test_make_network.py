@@ -34,13 +34,13 @@ def test_unknown_names_are_answered_with_the_nearest(name, nearest):
 @pytest.mark.parametrize("width", [0, -4, True])
 def test_width_must_be_a_positive_integer(name, width):
     with pytest.raises(
-        ValueError, match=f"^width must be a whole number of at least 1, not {width}$"
+        ValueError, match=f"^width must be (at least 1|a whole number), not {width}$"
     ):
         make_network(name, width=width, horizon=100)
 
 
 def test_horizon_must_be_a_positive_integer():
-    with pytest.raises(ValueError, match=r"^horizon must be a whole number of at least 1, not 0$"):
+    with pytest.raises(ValueError, match=r"^horizon must be at least 1, not 0$"):
         make_network("transformer", horizon=0)
 
 
@@ -50,7 +50,5 @@ def test_heads_must_divide_the_width():
 
 
 def test_there_must_be_outputs():
-    with pytest.raises(
-        ValueError, match=r"^num_outputs must be a whole number of at least 1, not 0$"
-    ):
+    with pytest.raises(ValueError, match=r"^num_outputs must be at least 1, not 0$"):
         Markov(num_outputs=0)
