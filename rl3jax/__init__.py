@@ -2,6 +2,9 @@
 
 from importlib.metadata import version
 
+from rl3jax.cores import use_all_cores  # before gymnax is imported
+
+# isort: split
 from rl3jax import baselines, networks, object_level, pretrained, statistics
 from rl3jax.agent import Agent
 from rl3jax.agent_files import load_agent, save_agent
@@ -48,6 +51,7 @@ __all__ = [
     "render_episode",
     "save_agent",
     "statistics",
+    "use_all_cores",
 ]
 
 __version__ = version("rl3jax")

@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # floor do not know each other. A room is a module of rl3jax or a whole folder.
 HOUSE = (
     ("bellman", "checks"),
-    ("files", "ranges"),
+    ("cores", "files", "ranges"),
     ("archive", "registry"),
     ("devices", "seeding", "statistics"),
     ("envs",),
