@@ -18,10 +18,10 @@ def backward_induction(
     steps: int,
     keep: Callable[[Float[Array, "*S A"]], Kept],
 ) -> tuple[Float[Array, "*S"], Kept]:
-    """Solve q_t = backup(v_t+1), v_t = max_a q_t backward from the last step to the first.
+    """Solve q_t = backup(v_t+1), v_t = max_a q_t from the last step to the first (Bellman 1957).
 
     Args:
-        backup: the model.
+        backup: the model: from v of next states to q of states and actions, its last axis.
         v_end: values after the last step.
         steps: how many there are.
         keep: what of each q_t is to be returned: q itself, greedy actions, or None.

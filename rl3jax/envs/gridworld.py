@@ -22,7 +22,6 @@ TILE_LETTERS = " SW!XGO"
 """A letter a tile, at the index of its code."""
 
 ACTIONS = ("noop", "north", "east", "south", "west")
-NOOP = 0
 _STEPS = np.array([(0, 0), (-1, 0), (0, 1), (1, 0), (0, -1)])  # of the actions: rows, columns
 _LEFT = np.array([0, 4, 1, 2, 3])  # the direction 90° to the left of each; noop has none
 _RIGHT = np.array([0, 2, 3, 4, 1])
@@ -374,11 +373,13 @@ class Gridworld(Environment):
         carries_on = ~_is_terminal(tiles).ravel()
         blocked = _around(tiles == OBSTACLE, True).reshape(4, self.num_states)
         slip = self._slip(tiles).ravel()
+        # Where the northern, eastern, … neighbours begin in flat cells padded by a row.
+        offsets = 0, self.side + 1, 2 * self.side, self.side - 1
 
         def backup(v: Float[Array, " S"]) -> Float[Array, "S A"]:
             entered = reward + carries_on * v
             padded = jnp.pad(entered, self.side)
-            beside = [padded[start:][: v.size] for start in self._neighbour_offsets]
+            beside = [padded[start:][: v.size] for start in offsets]
             moved = [jnp.where(b, entered, x) for b, x in zip(blocked, beside, strict=True)]
             moves = [
                 (1 - slip) * moved[i] + slip / 2 * (moved[i - 1] + moved[(i + 1) % 4])
@@ -393,11 +394,6 @@ class Gridworld(Environment):
     @property
     def _centre_index(self) -> int:
         return (self.side // 2) * (self.side + 1)
-
-    @property
-    def _neighbour_offsets(self) -> tuple[int, int, int, int]:
-        """Where the northern, eastern, … neighbours begin in flat cells padded by a row."""
-        return 0, self.side + 1, 2 * self.side, self.side - 1
 
 
 def _is_terminal(tile: Int[Array, "*any"]) -> Bool[Array, "*any"]:
