@@ -22,9 +22,8 @@ from rl3jax.processes import Processes
 from rl3jax.progress import Progress
 from rl3jax.runs import resume
 from rl3jax.runs.folder import RunFolder, new_run
-from rl3jax.runs.loop import Listeners
 from rl3jax.runs.resume import MAY_CHANGE
-from rl3jax.runs.single import DivergedError, Run, RunState, initial_state
+from rl3jax.runs.single import DivergedError, Run, RunState, follow, initial_state
 from rl3jax.seeding import validation_key
 from rl3jax.trainer import Trainer, make_trainer
 
@@ -72,18 +71,20 @@ def _train(args: TrainArgs) -> None:
     with ExitStack() as held:
         if args.debug:
             held.enter_context(debugging.jax_checks())
-        run, state = begin(args, held)
-        with ExitStack() as opened:
-            listeners = _listeners(args.log, run, state.iteration, opened)
-            iteration = run.train(state, listeners).iteration
-        _report(run, iteration)
+        trainer, folder, state = begin(args, held)
+        if folder is None:
+            iteration = follow(trainer, state)
+            if iteration < trainer.config.iterations:
+                print(f"stopped with the others after iteration {iteration}")
+        else:
+            iteration = _lead(Run(trainer, folder), state, args.log)
         processes.part()
-    if iteration < run.trainer.config.iterations:
+    if iteration < trainer.config.iterations:
         raise SystemExit(INTERRUPTED)
 
 
-def _start(args: TrainArgs, held: ExitStack) -> tuple[Run, RunState]:
-    """A new run and its first state, of which its folder has a checkpoint.
+def _start(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None, RunState]:
+    """A new run, with a checkpoint of its first state; only the first process has a folder.
 
     The folder is held until `held` is closed.
     """
@@ -94,11 +95,11 @@ def _start(args: TrainArgs, held: ExitStack) -> tuple[Run, RunState]:
     if args.debug:
         debugging.check_indices(trainer, state.train, validation_key())
     if jax.process_index() > 0:
-        return Run(trainer, None), state
+        return trainer, None, state
     folder = held.enter_context(new_run(trainer.config, args.config.out))
     Run(trainer, folder).save(state)
     folder.write_config(trainer.config)  # from now on it is a run, with a checkpoint to go on from
-    return Run(trainer, folder), state
+    return trainer, folder, state
 
 
 def _make_trainer(config: Config) -> Trainer:
@@ -129,8 +130,8 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
     return dataclasses.replace(state, train=train, best=trainer.agent(train))
 
 
-def _resume(args: TrainArgs, held: ExitStack) -> tuple[Run, RunState]:
-    """A run with the state of its newest undamaged checkpoint.
+def _resume(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None, RunState]:
+    """The newest undamaged checkpoint of a run, and its folder as it was then.
 
     All processes read the folder; only the first one has it afterwards, until `held` is closed.
     """
@@ -146,8 +147,11 @@ def _resume(args: TrainArgs, held: ExitStack) -> tuple[Run, RunState]:
     # What may change is that of the checkpoint: config.json is written after it.
     before = Config.from_dict(description["config"]).resolve()
     trainer = _make_trainer(resume.changed(before, args.config, state.iteration))
-    run = Run(trainer, folder if jax.process_index() == 0 else None)
-    return run, resume.go_on(run, state, description)
+    state = resume.on_devices(trainer, state)
+    if jax.process_index() > 0:
+        return trainer, None, state
+    resume.rewind(Run(trainer, folder), state, description)
+    return trainer, folder, state
 
 
 def _check_may_change(args: TrainArgs, config: Config) -> None:
@@ -163,31 +167,22 @@ def _check_may_change(args: TrainArgs, config: Config) -> None:
         raise ConfigError(f"--resume goes on with the run's own config; it takes no other {flags}")
 
 
-def _listeners(names: Sequence[str], run: Run, iteration: int, opened: ExitStack) -> Listeners:
-    """What each iteration's line is given to, until `opened` is closed."""
-    if run.kept_in is None:
-        return []
-    config, path = run.trainer.config, run.folder.path
-    run.folder.add_provenance()
-    logs = [opened.enter_context(loggers.LOGGERS[name](config, path)) for name in names]
-    progress = opened.enter_context(Progress(config, path, iteration))
-    return [run.folder.append_metrics, *logs, progress.show]
-
-
-def _report(run: Run, iteration: int) -> None:
-    """The picture, and what to do next."""
-    stopped = iteration < run.trainer.config.iterations
-    if run.kept_in is None:
-        if stopped:
-            print(f"stopped with the others after iteration {iteration}")
-        return
+def _lead(run: Run, state: RunState, logs: Sequence[str]) -> int:
+    """Trains, keeps what is kept, and says what to do next; returns the last iteration."""
+    config, folder = run.trainer.config, run.folder
+    folder.add_provenance()
+    with ExitStack() as opened:
+        made = [opened.enter_context(loggers.LOGGERS[name](config, folder.path)) for name in logs]
+        progress = opened.enter_context(Progress(config, folder.path, state.iteration))
+        state = run.train(state, [folder.append_metrics, *made, progress.show])
     curve = run.draw_curve()
-    if stopped:
-        print(f"stopped after iteration {iteration} of {run.trainer.config.iterations}; to go on:")
+    if state.iteration < config.iterations:
+        print(f"stopped after iteration {state.iteration} of {config.iterations}; to go on:")
         print(f"  python -m rl3jax.train --resume {run.quoted}")
     else:
         print(f"learning curve: {curve}")
         print(f"to score it on held-out tasks:\n  python -m rl3jax.evaluate {run.quoted}")
+    return state.iteration
 
 
 if __name__ == "__main__":

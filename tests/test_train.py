@@ -468,8 +468,8 @@ def test_the_checkpoint_decides_what_may_change(whole, tmp_path):
 def test_an_extended_run_stays_extended_when_it_is_killed_at_once(whole, tmp_path):
     target = tmp_path / "a"
     subprocess.run(["cp", "-r", whole, target], check=True)
-    run_on, _ = train._resume(TrainArgs(Config(iterations=8), target), ExitStack())
-    assert run_on.trainer.config.iterations == 8
+    trainer, _, _ = train._resume(TrainArgs(Config(iterations=8), target), ExitStack())
+    assert trainer.config.iterations == 8
     run(f"--resume {target}")
     assert len(metrics(target)) == 8
 

@@ -205,8 +205,6 @@ def title(config: Resolved) -> str:
 def new_run(config: Resolved, out: str | None) -> Iterator[RunFolder]:
     """A new run's folder, held; it becomes a run by its config, which is to be written last.
 
-    Without `out` it is `runs/{env}-{algo}-{network}-h{horizon}-s{seed}`, with -2, -3, … if taken.
-
     Raises:
         ConfigError: if `out` already holds a run, is in use, or cannot be made.
     """
@@ -221,8 +219,6 @@ def new_run(config: Resolved, out: str | None) -> Iterator[RunFolder]:
 
 def new_sweep(config: Resolved, out: str | None) -> RunFolder:
     """A new sweep's folder; of a run's files it has the config and the best agent.
-
-    Without `out` it is `runs/sweep-{env}-{algo}-{network}-h{horizon}`, with -2, -3, … if taken.
 
     Raises:
         ConfigError: if `out` already holds a sweep or a run, or cannot be made.
@@ -240,7 +236,7 @@ def _name(config: Config) -> str:
 
 
 def _make(out: str | None, name: str) -> RunFolder:
-    """The folder `out`, or else one below `runs/` that this process makes and no other."""
+    """The folder `out`, or else `runs/{name}`, with -2, -3, … if another process made that."""
     for count in itertools.count(1):
         default = Path("runs") / (name if count == 1 else f"{name}-{count}")
         path = default if out is None else Path(out)

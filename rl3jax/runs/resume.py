@@ -12,17 +12,14 @@ from rl3jax.files import FileError
 from rl3jax.runs.checkpoint import checkpoints, read_manifest, restore_checkpoint
 from rl3jax.runs.folder import RunFolder
 from rl3jax.runs.single import VERSION, Run, RunState, initial_state
-from rl3jax.trainer import make_trainer
+from rl3jax.trainer import Trainer, make_trainer
 
 MAY_CHANGE = ("iterations", "devices", "rollout_chunk", "gradient_chunk", "memory_limit")
 """What a resumed run may have otherwise than before; all but the first change rounding at most."""
 
 
 def newest(folder: RunFolder, config: Config) -> tuple[RunState, dict[str, Any], list[str]]:
-    """The newest undamaged checkpoint of the run in a folder.
-
-    Returns:
-        The state; its description; what is wrong with newer checkpoints.
+    """The state and description of a run's newest undamaged checkpoint, and problems of newer ones.
 
     Raises:
         FileError: if there is none.
@@ -54,21 +51,22 @@ def changed(before: Resolved, given: Config, iteration: int) -> Resolved:
     return config
 
 
-def go_on(run: Run, state: RunState, description: dict[str, Any]) -> RunState:
-    """The state on the run's devices; its folder becomes that of then, but for what has changed."""
-    config, folder = run.trainer.config, run.kept_in
-    iterations = config.hyperparams().iterations
+def on_devices(trainer: Trainer, state: RunState) -> RunState:
+    """The state for all devices of the trainer, which may be of another number of iterations."""
+    iterations = trainer.config.hyperparams().iterations
     hyperparams = dataclasses.replace(state.train.hyperparams, iterations=iterations)
     train = dataclasses.replace(state.train, hyperparams=hyperparams)
-    state = run.trainer.settings.devices.replicate(dataclasses.replace(state, train=train))
-    if folder is not None:
-        folder.truncate_metrics(state.iteration, description["metrics"])
-        if config.to_dict() != description["config"]:
-            run.save(state)
-        else:
-            run.save_agents(state)  # the run may have ended before these of its checkpoint
-        folder.write_config(config)
-    return state
+    return trainer.settings.devices.replicate(dataclasses.replace(state, train=train))
+
+
+def rewind(run: Run, state: RunState, description: dict[str, Any]) -> None:
+    """Makes the run's folder what it was at a checkpoint, but for what has changed."""
+    run.folder.truncate_metrics(state.iteration, description["metrics"])
+    if run.trainer.config.to_dict() != description["config"]:
+        run.save(state)
+    else:
+        run.save_agents(state)  # the run may have ended before these of its checkpoint
+    run.folder.write_config(run.trainer.config)
 
 
 def _check_same_run(checkpoint: Path, description: dict[str, Any], config: Config) -> None:

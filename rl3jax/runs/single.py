@@ -62,18 +62,11 @@ class Run:
 
     Attributes:
         trainer: makes its iterations.
-        kept_in: the folder of what is kept of it; of several processes all train, and only the
-            first has it.
+        folder: keeps what is kept of it.
     """
 
     trainer: Trainer
-    kept_in: RunFolder | None
-
-    @property
-    def folder(self) -> RunFolder:
-        """The run's folder, where there is one."""
-        assert self.kept_in is not None
-        return self.kept_in
+    folder: RunFolder
 
     @property
     def quoted(self) -> str:
@@ -94,7 +87,13 @@ class Run:
         with contextlib.closing(made):
             for train, metrics, alive, line in made:
                 if not alive:
-                    raise DivergedError(self._what_diverged(state, train, metrics))
+                    self.save(state)
+                    raise DivergedError(
+                        f"{_what_is_not_finite(self.trainer, train, metrics)} in iteration "
+                        f"{line['iteration']}; what was before it is kept in "
+                        f"{self.folder.checkpoints}. Try a lower --learning-rate, a lower "
+                        "--grad-clip, or smaller rewards; --debug tells where a NaN arises"
+                    )
                 state = dataclasses.replace(state, train=train)
                 if self._due(state, config.validate_every):
                     state, line = self._validate(state, line)
@@ -104,15 +103,14 @@ class Run:
                     self._draw(state)
                 if self._due(state, config.checkpoint_every):
                     self.save(state)
-        if self.kept_in is not None and not self._due(state, config.checkpoint_every):
+        if not self._due(state, config.checkpoint_every):
             self.save(state)  # stopped between two checkpoints
         return state
 
-    def _due(self, state: RunState, every: int | None) -> bool:
-        """Every so many iterations, and after the last; not where that is 0 or nothing is kept."""
-        if self.kept_in is None or not every:
-            return False
-        return state.iteration % every == 0 or state.iteration == self.trainer.config.iterations
+    def _due(self, state: RunState, every: int) -> bool:
+        """Every so many iterations, and after the last; never where `every` is 0."""
+        last = state.iteration == self.trainer.config.iterations
+        return bool(every) and (state.iteration % every == 0 or last)
 
     def _validate(self, state: RunState, line: Line) -> tuple[RunState, Line]:
         """Scores the greedy policy on the validation tasks, and keeps the best."""
@@ -155,17 +153,21 @@ class Run:
         save_agent(self.folder.agent, self.trainer.agent(state.train))
         save_agent(self.folder.best_agent, state.best)
 
-    def _what_diverged(self, before: RunState, after: TrainState, metrics: Metrics) -> str:
-        """What to say of an iteration with a NaN or infinity; the state before it is saved."""
-        kept = ""
-        if self.kept_in is not None:
-            self.save(before)
-            kept = f"; what was before it is kept in {self.folder.checkpoints}"
-        return (
-            f"{_what_is_not_finite(self.trainer, after, metrics)} in iteration "
-            f"{int(after.iteration)}{kept}. Try a lower --learning-rate, a lower --grad-clip, or "
-            "smaller rewards; --debug tells where a NaN arises"
-        )
+
+def follow(trainer: Trainer, state: RunState) -> int:
+    """Does a process's share of a run whose folder another one has; returns the last iteration.
+
+    Raises:
+        DivergedError: at the first NaN or infinity.
+    """
+    iteration = state.iteration
+    with contextlib.closing(iterations(trainer, trainer.update, state.train, iteration)) as made:
+        for train, metrics, alive, line in made:
+            iteration = line["iteration"]
+            if not alive:
+                what = _what_is_not_finite(trainer, train, metrics)
+                raise DivergedError(f"{what} in iteration {iteration}")
+    return iteration
 
 
 def _what_is_not_finite(trainer: Trainer, after: TrainState, metrics: Metrics) -> str:
