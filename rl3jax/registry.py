@@ -144,10 +144,15 @@ def owner_of(option: str) -> str | None:
 
 
 def description_of(part: Any, option: str) -> str:
-    """What a docstring of the part says of an option."""
-    for source in part.__mro__ if isinstance(part, type) else (part,):
-        found = docstring_parser.parse_from_object(source) if source is not object else None
-        for described in found.params if found else ():
-            if described.arg_name == option and described.description:
-                return " ".join(described.description.split())
-    return ""
+    """What a docstring of the part, or of a class that it extends, says of an option."""
+    sources = part.__mro__[:-1] if isinstance(part, type) else (part,)
+    return next((text for s in sources if (text := _descriptions(s).get(option))), "")
+
+
+@functools.cache
+def _descriptions(source: Any) -> dict[str, str]:
+    try:
+        found = docstring_parser.parse_from_object(source)
+    except TypeError:  # of a class whose source nobody has
+        found = docstring_parser.parse(source.__doc__ or "")
+    return {p.arg_name: " ".join((p.description or "").split()) for p in found.params}

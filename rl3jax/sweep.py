@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _check_unused(args.config)
         if args.grid == ():
             raise ConfigError("--grid has no values; give NAME=VALUE,VALUE,…")
-        points = make_points(parse_grid(args.grid or ()))
+        points = make_points(parse_grid(args.grid or (), args.config))
         n_runs = len(points) * args.seeds
         check_at_most("grid points × seeds", n_runs, MOST_RUNS)
         configs = configs_of(args.config, points)
@@ -172,8 +172,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 # --- the grid -----------------------------------------------------------------------------------
 
 
-def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """Values by name, from `"name=value,value"` each.
+def parse_grid(texts: Sequence[str], config: Config) -> dict[str, tuple[float, ...]]:
+    """Values by name, from `"name=value,value"` each; `config` is what they are varied from.
 
     Raises:
         ConfigError: if a name cannot be swept or is given twice, or if its values are no numbers,
@@ -185,19 +185,19 @@ def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
         name = written.strip().replace("-", "_")
         if not equals:
             raise ConfigError(f"--grid takes NAME=VALUE,VALUE,…, not {shown(text)}")
-        _check_swept(name)
+        _check_swept(name, config)
         if name in grid:
             raise ConfigError(f"--grid has {name} twice")
         grid[name] = _parse_values(name, values)
     return grid
 
 
-def _check_swept(name: str) -> None:
+def _check_swept(name: str, config: Config) -> None:
     if name in SWEPT:
         return
     if name == "seed":
         raise ConfigError("seeds are swept by --seeds N, from --seed on; not by --grid")
-    if name in Config.__dataclass_fields__:
+    if name in config.names:
         raise ConfigError(f"{name} shapes the program; only {', '.join(SWEPT)} can be swept")
     raise ConfigError(f"--grid has no {shown(name)}; {nearest_name(name, SWEPT)}")
 

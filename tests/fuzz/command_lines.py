@@ -133,7 +133,7 @@ def _train(args: train.TrainArgs) -> None:
 def _sweep(args: sweep.SweepArgs) -> None:
     check_size("seeds", args.seeds)
     sweep._check_unused(args.config)
-    points = sweep.make_points(sweep.parse_grid(args.grid or ()))
+    points = sweep.make_points(sweep.parse_grid(args.grid or (), args.config))
     check_at_most("grid points × seeds", len(points) * args.seeds, sweep.MOST_RUNS)
     for config in sweep.configs_of(args.config, points):
         make_trainer(dataclasses.replace(config, devices=1))
