@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from rl3jax import baselines, object_level, pretrained, statistics
+from rl3jax import baselines, envs, networks, object_level, pretrained, statistics
 from rl3jax.agent import Agent
 from rl3jax.checkpoint import load_agent, save_agent
 from rl3jax.checks import ConfigError
@@ -30,12 +30,14 @@ __all__ = [
     "Transition",
     "baselines",
     "check_env",
+    "envs",
     "evaluate_agent",
     "held_out_key",
     "load_agent",
     "load_pretrained",
     "make_env",
     "make_trainer",
+    "networks",
     "object_level",
     "pretrained",
     "pretrained_card",

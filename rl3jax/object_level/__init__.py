@@ -5,7 +5,7 @@ modules of these names are not meant to be reached through the package.
 """
 
 from rl3jax.object_level.abstraction import Abstraction, abstraction
-from rl3jax.object_level.base import Estimates, LearnerOptions, ObjectLearner
+from rl3jax.object_level.base import Estimates, ObjectLearner
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
 from rl3jax.object_level.registry import ALGORITHMS, OBJECT_LEVEL, make_learner
@@ -17,7 +17,6 @@ __all__ = [
     "OBJECT_LEVEL",
     "Abstraction",
     "Estimates",
-    "LearnerOptions",
     "NoLearner",
     "ObjectLearner",
     "QLearning",
@@ -39,4 +38,7 @@ LEARNERS: dict[str, type[ObjectLearner]] = {
 """Learners by name, from whose fields a saved one is made again."""
 
 register = OBJECT_LEVEL.register
-"""Makes `Config(object_level=name)` know a learner, by its `LearnerOptions`."""
+"""Makes `Config(object_level=name)` know a learner: `register(name, make)`.
+
+Of `make(env, horizon, **options)` all further arguments are options, flags as well.
+"""

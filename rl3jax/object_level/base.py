@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 import jax
 from flax import struct
@@ -13,14 +13,6 @@ from rl3jax.ranges import Size, check_fields
 
 Table: TypeAlias = Any
 """A learner's own pytree of arrays."""
-
-
-@runtime_checkable
-class LearnerOptions(Protocol):
-    """A frozen dataclass, registered by a name: the options of a learner, and how to make it."""
-
-    def make(self, env: Any, horizon: int) -> "ObjectLearner":
-        """The learner for an environment (its sizes), in meta-episodes of `horizon` steps."""
 
 
 @struct.dataclass
