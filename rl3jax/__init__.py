@@ -5,7 +5,7 @@ from importlib.metadata import version
 from rl3jax.cores import use_all_cores  # before gymnax is imported
 
 # isort: split
-from rl3jax import baselines, networks, object_level, pretrained, statistics
+from rl3jax import baselines, envs, networks, object_level, pretrained, statistics
 from rl3jax.agent import Agent
 from rl3jax.agent_files import load_agent, save_agent
 from rl3jax.bellman import backward_induction
@@ -36,6 +36,7 @@ __all__ = [
     "backward_induction",
     "baselines",
     "check_env",
+    "envs",
     "evaluate_agent",
     "held_out_key",
     "load_agent",

@@ -94,12 +94,14 @@ def check_value(name: str, value: Any, annotation: Any) -> Any:
     Raises:
         ConfigError: if it is not allowed by the annotation. The message is one line.
     """
-    if isinstance(value, np.generic) or (_is_concrete(value) and value.ndim == 0):
-        value = value.item()
     kind, ranges = unwrap(annotation)
     is_absent = value is None and type(None) in get_args(annotation)
-    if is_absent or isinstance(value, jax.Array) or kind not in PLAIN:
+    if is_absent or kind not in PLAIN:
         return value
+    if isinstance(value, jax.Array) and (isinstance(value, jax.core.Tracer) or value.ndim):
+        return value  # of a batch, or not known yet
+    if isinstance(value, np.generic | jax.Array):
+        value = value.item()
     _check_kind(name, value, kind)
     if kind is str:
         _check_text(name, value, ranges)
@@ -127,10 +129,6 @@ def unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     if origin is Literal and all(isinstance(name, str) for name in get_args(annotation)):
         return str, (OneOf(get_args(annotation)),)
     return annotation, ()
-
-
-def _is_concrete(value: Any) -> bool:
-    return isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
 
 
 def _check_kind(name: str, value: Any, kind: type) -> None:

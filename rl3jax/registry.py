@@ -16,7 +16,7 @@ Part = TypeVar("Part", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Option:
-    """A field of a part, or an argument of the function that makes it.
+    """An argument of what makes a part, as is each field of a dataclass.
 
     Attributes:
         annotation: its type, with its range.
@@ -47,14 +47,14 @@ class ChosenPart:
 
 
 class Registry(dict[str, Part]):
-    """Parts of one kind, by name; a part is a dataclass, or a function that makes one.
+    """Parts of one kind, by name: classes or functions that make them, whose arguments are options.
 
     Parts of different kinds are used together, and their options are flat: no two kinds have an
     option of the same name.
 
     Attributes:
         kind: what `Config` calls the part.
-        hidden: fields that are no options, since others decide them.
+        hidden: arguments that are no options, since others decide them.
     """
 
     def __init__(self, kind: str, parts: Mapping[str, Part], hidden: Collection[str] = ()) -> None:
@@ -65,7 +65,7 @@ class Registry(dict[str, Part]):
             self.register(name, part)
 
     def register(self, name: str, part: Part) -> None:
-        """Makes `part` known by `name`, with its fields (or arguments) as options.
+        """Makes `part` known by `name`, with its arguments as options.
 
         Raises:
             ConfigError: if the name is taken, or an option's name by `Config` or by a part that may
@@ -96,11 +96,12 @@ class Registry(dict[str, Part]):
         part = part or self.find(name)
         return ChosenPart(self.kind, name, part, self.options(part))
 
-    def make(self, name: str, options: Mapping[str, Any]) -> Any:
-        """A part with those of the options that are its own; `None` is its default."""
+    def bind(self, name: str, options: Mapping[str, Any]) -> Callable[..., Any]:
+        """What makes the part, with those of the options that are its own and not `None`."""
         part = self.find(name)
         own = self.options(part)
-        return part(**{k: v for k, v in options.items() if k in own and v is not None})
+        given = {k: v for k, v in options.items() if k in own and v is not None}
+        return functools.partial(part, **given)
 
     def check_clashes(self, name: str, part: Part) -> None:
         """Raises ConfigError if an option has the name of one of `Config` or of another kind."""
@@ -144,10 +145,15 @@ def owner_of(option: str) -> str | None:
 
 
 def description_of(part: Any, option: str) -> str:
-    """What a docstring of the part says of an option."""
-    for source in part.__mro__ if isinstance(part, type) else (part,):
-        found = docstring_parser.parse_from_object(source) if source is not object else None
-        for described in found.params if found else ():
-            if described.arg_name == option and described.description:
-                return " ".join(described.description.split())
-    return ""
+    """What a docstring of the part, or of a class that it extends, says of an option."""
+    sources = part.__mro__[:-1] if isinstance(part, type) else (part,)
+    return next((text for s in sources if (text := _descriptions(s).get(option))), "")
+
+
+@functools.cache
+def _descriptions(source: Any) -> dict[str, str]:
+    try:
+        found = docstring_parser.parse_from_object(source)
+    except TypeError:  # of a class whose source nobody has
+        found = docstring_parser.parse(source.__doc__ or "")
+    return {p.arg_name: " ".join((p.description or "").split()) for p in found.params}

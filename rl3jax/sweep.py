@@ -68,7 +68,7 @@ def _plan(args: SweepArgs) -> tuple[list[Values], Batch]:
     _check_unused(args.config)
     if args.grid == ():
         raise ConfigError("--grid has no values; give NAME=VALUE,VALUE,…")
-    points = make_points(parse_grid(args.grid or ()))
+    points = make_points(parse_grid(args.grid or (), args.config))
     n_runs = len(points) * args.seeds
     check_at_most("grid points × seeds", n_runs, MOST_RUNS)
     configs = configs_of(args.config, points)

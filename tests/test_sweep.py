@@ -317,7 +317,7 @@ def test_figures_of_any_number_of_swept_values(grid, lost, tmp_path):
 
 
 def test_a_grid_is_the_product_of_its_values():
-    grid = parse_grid(["learning-rate=1e-3,2e-3", "grad_clip=0.5,inf"])
+    grid = parse_grid(["learning-rate=1e-3,2e-3", "grad_clip=0.5,inf"], Config())
     assert grid == {"learning_rate": (1e-3, 2e-3), "grad_clip": (0.5, math.inf)}
     points = make_points(grid)
     assert [tuple(p.values()) for p in points] == [
@@ -376,7 +376,7 @@ def test_help_explains_every_flag(capsys):
     assert caught.value.code == 0
     text = capsys.readouterr().out
     flags = re.findall(r"(--[a-z][a-z-]*) +[A-Z{\[]", text)
-    fields = {"seeds", "grid"} | Config.__dataclass_fields__.keys()
+    fields = {"seeds", "grid"} | Config().names
     assert sorted(flags) == sorted("--" + field.replace("_", "-") for field in fields)
     assert text.count("(default:") >= len(flags)
     assert all(name in text for name in batch.SWEPT)

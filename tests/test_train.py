@@ -555,7 +555,7 @@ def test_evaluate_of_what_is_no_run_or_no_agent(whole, tmp_path, capsys):
         (
             train,
             {"resume", "init_from", "log", "debug", *Processes.__dataclass_fields__}
-            | Config.__dataclass_fields__.keys(),
+            | Config().names,
         ),
         (evaluate, EvaluateArgs.__dataclass_fields__.keys() - {"run"}),
     ],

@@ -202,6 +202,7 @@ class Config:
             if value == "inf" and unwrap(option.annotation)[0] is float:  # JSON has no infinity
                 value = math.inf
             if value is not None:
+                value = tuple(value) if isinstance(value, list) else value  # nor tuples
                 yield name, check_value(name, value, option.annotation)
 
     def __getattr__(self, name: str) -> Any:

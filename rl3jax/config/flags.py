@@ -111,7 +111,7 @@ def _switches(config: Config) -> set[str]:
 def _with_values(argv: Sequence[str], switches: set[str]) -> list[str]:
     """The arguments with `--x True` for the boolean `--x`, and `--x False` for `--no-x`."""
     tokens: list[str] = []
-    for token, following in zip(argv, [*argv[1:], "-"], strict=True):
+    for token, following in zip(argv, [*argv[1:], "-"], strict=False):
         name = _name(token) if _is_flag(token) and "=" not in token else ""
         if name in switches and following.startswith("-"):
             tokens += [token, "True"]

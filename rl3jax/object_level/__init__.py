@@ -13,7 +13,6 @@ from rl3jax.object_level.base import (
     Estimates,
     Feature,
     Features,
-    LearnerOptions,
     ObjectLearner,
     State,
     TabularLearner,
@@ -34,7 +33,6 @@ __all__ = [
     "Estimates",
     "Feature",
     "Features",
-    "LearnerOptions",
     "NoLearner",
     "ObjectLearner",
     "QLearning",
@@ -50,4 +48,7 @@ __all__ = [
 ]
 
 register = OBJECT_LEVEL.register
-"""Makes `Config(object_level=name)` know a learner, by its `LearnerOptions`."""
+"""Makes `Config(object_level=name)` know a learner: `register(name, make)`.
+
+Of `make(env, horizon, **options)` all further arguments are options, flags as well.
+"""

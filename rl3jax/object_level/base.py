@@ -4,7 +4,7 @@ import abc
 import dataclasses
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,6 @@ State: TypeAlias = Int[ArrayLike, ""] | Float[ArrayLike, " D"]
 """What learners see of a state: an index, or a vector."""
 
 Learner = TypeVar("Learner", bound="ObjectLearner")
-
-
-@runtime_checkable
-class LearnerOptions(Protocol):
-    """A frozen dataclass, registered by a name: the options of a learner, and how to make it."""
-
-    def make(self, env: Any, horizon: int) -> "ObjectLearner":
-        """The learner for an environment (its sizes), in meta-episodes of `horizon` steps."""
 
 
 @struct.dataclass

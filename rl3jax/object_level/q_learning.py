@@ -98,24 +98,21 @@ def q_learning(
     )
 
 
-@dataclass(frozen=True)
-class QLearningOptions:
-    """Options of object_level q_learning."""
+def make_q_learning(
+    env: Any,
+    horizon: int,
+    planning_discount: Probability = 0.95,
+    step_size: Fraction | None = None,
+    initial_value: float = 0.0,
+) -> QLearning:
+    """The learner for an environment's states and actions.
 
-    planning_discount: Probability = 0.95
-    """Discount of object-level RL, per env step."""
-    step_size: Fraction | None = None
-    """Step size. None: 1/N(s, a)."""
-    initial_value: float = 0.0
-    """Q before any data, in reward units."""
-
-    def make(self, env: Any, horizon: int) -> QLearning:
-        """The learner for an environment's states and actions."""
-        del horizon
-        return q_learning(
-            env.num_states,
-            env.num_actions,
-            discount=self.planning_discount,
-            step_size=self.step_size,
-            initial_value=self.initial_value,
-        )
+    Args:
+        env: the environment.
+        horizon: steps of a meta-episode.
+        planning_discount: Discount of object-level RL, per env step.
+        step_size: Step size. None: 1/N(s, a).
+        initial_value: Q before any data, in reward units.
+    """
+    del horizon
+    return q_learning(env.num_states, env.num_actions, planning_discount, step_size, initial_value)

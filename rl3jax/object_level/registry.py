@@ -1,67 +1,61 @@
 """Learners and algorithms by name, and the options that each brings."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from rl3jax.checks import ConfigError
 from rl3jax.object_level.abstraction import Abstraction, abstraction
-from rl3jax.object_level.base import LearnerOptions, ObjectLearner, TabularLearner
+from rl3jax.object_level.base import ObjectLearner, TabularLearner
 from rl3jax.object_level.none import NoLearner, none
-from rl3jax.object_level.q_learning import QLearningOptions
-from rl3jax.object_level.value_iteration import ValueIterationOptions
+from rl3jax.object_level.q_learning import make_q_learning
+from rl3jax.object_level.value_iteration import make_value_iteration
 from rl3jax.ranges import Positive, Size
 from rl3jax.registry import Registry
 
-OBJECT_LEVEL: Registry[type[LearnerOptions]] = Registry(
-    "object_level", {"value_iteration": ValueIterationOptions, "q_learning": QLearningOptions}
+MakeLearner: TypeAlias = Callable[..., ObjectLearner]
+"""A function of an environment and the steps of a meta-episode; other arguments are options."""
+
+OBJECT_LEVEL: Registry[MakeLearner] = Registry(
+    "object_level",
+    {"value_iteration": make_value_iteration, "q_learning": make_q_learning},
+    hidden=("env", "horizon"),
 )
 
 
-@dataclass(frozen=True)
-class Rl2:
-    """No estimates."""
-
-    def make(self, learner: LearnerOptions, env: Any, horizon: int) -> NoLearner:
-        """The learner that keeps nothing."""
-        del learner, horizon
-        return none(getattr(env, "num_states", None), env.num_actions)
+def _rl2(learner: MakeLearner, env: Any, horizon: int) -> NoLearner:
+    del learner, horizon
+    return none(getattr(env, "num_states", None), env.num_actions)
 
 
-@dataclass(frozen=True)
-class Rl3:
-    """Estimates of states."""
-
-    def make(self, learner: LearnerOptions, env: Any, horizon: int) -> ObjectLearner:
-        """The learner by itself."""
-        return learner.make(env, horizon)
+def _rl3(learner: MakeLearner, env: Any, horizon: int) -> ObjectLearner:
+    return learner(env, horizon)
 
 
-@dataclass(frozen=True)
-class Rl3Coarse:
-    """Estimates of clusters of states."""
+def _rl3_coarse(
+    learner: MakeLearner,
+    env: Any,
+    horizon: int,
+    cluster_size: Size = 2,
+    cluster_radius: Positive = 1.2,
+) -> Abstraction:
+    """The learner on clusters of states.
 
-    cluster_size: Size = 2
-    """States in a cluster of rl3-coarse at most."""
-    cluster_radius: Positive = 1.2
-    """A state joins a cluster of rl3-coarse if nearer than this, in the environment's units."""
-
-    def make(self, learner: LearnerOptions, env: Any, horizon: int) -> Abstraction:
-        """The learner on clusters of the environment's states."""
-        if env.state_coordinates is None:
-            raise ConfigError(
-                "algo rl3-coarse clusters states by distance; the states of "
-                f"{type(env).__name__} have no coordinates (Environment.state_coordinates)"
-            )
-        inner = learner.make(_Clusters(env, self.cluster_size), horizon)
-        if not isinstance(inner, TabularLearner):
-            raise ConfigError(f"algo rl3-coarse is for learners of tables, not {inner!r:.50}")
-        return abstraction(
-            inner,
-            env.state_coordinates,
-            radius=self.cluster_radius,
-            size=self.cluster_size,
+    Args:
+        learner: makes it for the clusters.
+        env: whose states are clustered.
+        horizon: steps of a meta-episode.
+        cluster_size: States in a cluster at most.
+        cluster_radius: A state joins a cluster if nearer than this, in the environment's units.
+    """
+    if env.state_coordinates is None:
+        raise ConfigError(
+            "algo rl3-coarse clusters states by distance; the states of "
+            f"{type(env).__name__} have no coordinates (Environment.state_coordinates)"
         )
+    inner = learner(_Clusters(env, cluster_size), horizon)
+    if not isinstance(inner, TabularLearner):
+        raise ConfigError(f"algo rl3-coarse is for learners of tables, not {inner!r:.50}")
+    return abstraction(inner, env.state_coordinates, radius=cluster_radius, size=cluster_size)
 
 
 class _Clusters:
@@ -75,8 +69,10 @@ class _Clusters:
         return getattr(self._env, name)
 
 
-ALGORITHMS: Registry[type[Rl2] | type[Rl3] | type[Rl3Coarse]] = Registry(
-    "algo", {"rl2": Rl2, "rl3": Rl3, "rl3-coarse": Rl3Coarse}
+ALGORITHMS: Registry[MakeLearner] = Registry(
+    "algo",
+    {"rl2": _rl2, "rl3": _rl3, "rl3-coarse": _rl3_coarse},
+    hidden=("learner", "env", "horizon"),
 )
 
 
@@ -95,5 +91,5 @@ def make_learner(
     Raises:
         ConfigError: if a name is unknown or a value not allowed.
     """
-    algorithm, learner = ALGORITHMS.make(algo, options), OBJECT_LEVEL.make(name, options)
-    return algorithm.make(learner, env, horizon)
+    learner = OBJECT_LEVEL.bind(name, options)
+    return ALGORITHMS.bind(algo, options)(learner, env, horizon)

@@ -228,50 +228,54 @@ def value_iteration(  # noqa: PLR0913 (a learner is made of its options)
     )
 
 
-@dataclass(frozen=True)
-class ValueIterationOptions:
-    """Options of object_level value_iteration."""
+def make_value_iteration(  # noqa: PLR0913 (each is a flag)
+    env: Any,
+    horizon: int,
+    planning_discount: Probability = 0.95,
+    smoothing: NonNegative = 0.1,
+    max_sweeps: Size | None = None,
+    tolerance: NonNegative = 0.01,
+    known_states: Known = "all",
+    warm_start: bool = False,
+    sweeps_per_step: Count = 0,
+    successor_slots: Size | None = None,
+    standard_errors: bool = False,
+    optimism: float | None = None,
+    mean_rewards: bool = False,
+) -> ValueIteration:
+    """The learner for an environment's states and actions.
 
-    planning_discount: Probability = 0.95
-    """Discount of object-level RL, per env step."""
-    smoothing: NonNegative = 0.1
-    """Pseudo-count added to every transition of the estimated model."""
-    max_sweeps: Size | None = None
-    """Value-iteration sweeps per env step at most. None: the environment's task horizon."""
-    tolerance: NonNegative = 0.01
-    """Value iteration ends below this change of q, in reward units."""
-    known_states: Known = "all"
-    """States in the estimated model: all or visited."""
-    warm_start: bool = False
-    """Sweeps go on from the last q while the known states are the same."""
-    sweeps_per_step: Count = 0
-    """Instead of planning to the tolerance: sweeps per env step, always going on from the last
-    q; 0: plan to the tolerance."""
-    successor_slots: Size | None = None
-    """Next states that the model can hold of a state and action. None: what the environment
-    needs."""
-    standard_errors: bool = False
-    """Also estimate and show standard errors of the values."""
-    optimism: float | None = None
-    """Also plan and show optimistic values, in which a state and action never tried are worth
-    this, in reward units. None: off."""
-    mean_rewards: bool = False
-    """Also show the mean rewards of the actions in the current state."""
-
-    def make(self, env: Any, horizon: int) -> ValueIteration:
-        """The learner for an environment's states and actions."""
-        return value_iteration(
-            env.num_states,
-            env.num_actions,
-            discount=self.planning_discount,
-            smoothing=self.smoothing,
-            max_sweeps=self.max_sweeps or env.task_horizon or horizon,
-            tolerance=self.tolerance,
-            known=self.known_states,
-            warm_start=self.warm_start,
-            sweeps_per_step=self.sweeps_per_step or None,
-            slots=self.successor_slots or env.max_successors,
-            standard_errors=self.standard_errors,
-            optimism=self.optimism,
-            mean_rewards=self.mean_rewards,
-        )
+    Args:
+        env: the environment.
+        horizon: steps of a meta-episode.
+        planning_discount: Discount of object-level RL, per env step.
+        smoothing: Pseudo-count added to every transition of the estimated model.
+        max_sweeps: Value-iteration sweeps per env step at most. None: the environment's task
+            horizon.
+        tolerance: Value iteration ends below this change of q, in reward units.
+        known_states: States in the estimated model: all or visited.
+        warm_start: Sweeps go on from the last q while the known states are the same.
+        sweeps_per_step: Instead of planning to the tolerance: sweeps per env step, always going on
+            from the last q; 0: plan to the tolerance.
+        successor_slots: Next states that the model can hold of a state and action. None: what the
+            environment needs.
+        standard_errors: Also estimate and show standard errors of the values.
+        optimism: Also plan and show optimistic values, in which a state and action never tried are
+            worth this, in reward units. None: off.
+        mean_rewards: Also show the mean rewards of the actions in the current state.
+    """
+    return value_iteration(
+        env.num_states,
+        env.num_actions,
+        planning_discount,
+        smoothing,
+        max_sweeps or env.task_horizon or horizon,
+        tolerance,
+        known_states,
+        warm_start,
+        sweeps_per_step=sweeps_per_step or None,
+        slots=successor_slots or env.max_successors,
+        standard_errors=standard_errors,
+        optimism=optimism,
+        mean_rewards=mean_rewards,
+    )

@@ -27,8 +27,8 @@ Values = dict[str, float]
 """A point of the grid: a value for each swept name."""
 
 
-def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """Values by name, from `"name=value,value"` each.
+def parse_grid(texts: Sequence[str], config: Config) -> dict[str, tuple[float, ...]]:
+    """Values by name, from `"name=value,value"` each; `config` is what they are varied from.
 
     Raises:
         ConfigError: if a name cannot be swept or is given twice, or if its values are no numbers,
@@ -40,19 +40,19 @@ def parse_grid(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
         name = written.strip().replace("-", "_")
         if not equals:
             raise ConfigError(f"--grid takes NAME=VALUE,VALUE,…, not {shown(text)}")
-        _check_swept(name)
+        _check_swept(name, config)
         if name in grid:
             raise ConfigError(f"--grid has {name} twice")
         grid[name] = _parse_values(name, values)
     return grid
 
 
-def _check_swept(name: str) -> None:
+def _check_swept(name: str, config: Config) -> None:
     if name in SWEPT:
         return
     if name == "seed":
         raise ConfigError("seeds are swept by --seeds N, from --seed on; not by --grid")
-    if name in Config.__dataclass_fields__:
+    if name in config.names:
         raise ConfigError(f"{name} shapes the program; only {', '.join(SWEPT)} can be swept")
     raise ConfigError(f"--grid has no {shown(name)}; {nearest_name(name, SWEPT)}")
 
