@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from rl3jax.checks import check_choice
+from rl3jax.checks import check_choice, check_size
 from rl3jax.networks.base import Memory
 from rl3jax.networks.flax_modules import FeedForward, Recurrent, as_memory
 from rl3jax.networks.gru import Gru
@@ -25,6 +25,7 @@ __all__ = [
 
 
 def _lstm(width: int = 128) -> nn.Module:
+    check_size("width", width)
     return nn.OptimizedLSTMCell(width)
 
 
