@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax import devices, object_level
 from rl3jax.agent import PolicyAgent
-from rl3jax.checks import ConfigError, largest_divisor, one_line
+from rl3jax.checks import ConfigError, largest_divisor, one_line, shown
 from rl3jax.config import Config, Hyperparams, Resolved
 from rl3jax.devices import Devices
 from rl3jax.envs import TaskDistribution, describe_env, make_env
@@ -324,9 +324,11 @@ def _network(memory: Memory, num_outputs: int, num_inputs: int) -> Network:
     except ValueError:
         raise
     except Exception as error:  # of all kinds: the module may be anybody's
-        raise ConfigError(f"network {memory!r:.60} cannot be used: {one_line(error)}") from error
+        raise ConfigError(f"network {shown(memory)} cannot be used: {one_line(error)}") from error
     if others := params["memory"].keys() - {"params"}:
-        raise ConfigError(f"network {memory!r:.60} has variables that are no parameters: {others}")
+        raise ConfigError(
+            f"network {shown(memory)} has variables that are no parameters: {', '.join(others)}"
+        )
     return network
 
 

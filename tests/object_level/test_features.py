@@ -26,13 +26,12 @@ def make_own_trainer(learner_class, **options):
     return make_trainer(CONFIG, learner=learner_class(1, 3, **(fields | options)))
 
 
-def observe(trainer, state):
-    """Observations `[T, B, D]` of the state's policy."""
+def observe(trainer, agent):
+    """Observations `[T, B, D]` of an agent."""
     key_tasks, key_rollouts = jax.random.split(jax.random.key(1))
     tasks = sample_tasks(trainer.env, jax.random.split(key_tasks, N_TASKS))
     keys = jax.random.split(key_rollouts, N_TASKS)
-    played = rollouts(trainer.agent(state, greedy=False), trainer.env, tasks, HORIZON, keys)
-    return played.observation
+    return rollouts(agent, trainer.env, tasks, HORIZON, keys).observation
 
 
 def test_estimates_that_there_are_make_features_of_their_units():
@@ -77,7 +76,7 @@ def test_an_estimate_of_ones_own_reaches_the_policy_by_the_learner_alone():
     trainer = make_own_trainer(Counting)
     assert list(trainer.layout.fields)[-2:] == ["visits", "seen"]
     state, _ = trainer.update(trainer.init(jax.random.key(0)))
-    seen = observe(trainer, state)[..., trainer.layout.fields["seen"]]
+    seen = observe(trainer, trainer.agent(state))[..., trainer.layout.fields["seen"]]
     expected = np.broadcast_to(np.arange(HORIZON)[:, None, None] / 10, seen.shape)
     np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
@@ -108,8 +107,11 @@ def states(trainer):
     return before, jax.vmap(trainer.update)(before)[0]
 
 
-def of_seed(states, i):
-    return jax.tree.map(lambda x: x[i], states)
+@pytest.fixture(scope="module")
+def agents(trainer, states):
+    """Those of the two seeds after the update, each for itself."""
+    both = jax.vmap(trainer.agent)(states[1])
+    return [jax.tree.map(lambda x, i=i: x[i], both) for i in range(2)]
 
 
 def test_a_learner_with_parameters_is_hashed_and_compared_without_them():
@@ -133,7 +135,7 @@ def test_clusters_have_the_parameters_of_their_learner():
     np.testing.assert_array_equal(bound.init().learner.q, params["q"])
 
 
-def test_every_seed_has_parameters_of_its_own_which_training_keeps(trainer, states):
+def test_every_seed_has_parameters_of_its_own_which_training_keeps(states):
     before, after = states
     q = before.learner_params["q"]
     assert q.shape == (2, 1, 3)
@@ -141,20 +143,18 @@ def test_every_seed_has_parameters_of_its_own_which_training_keeps(trainer, stat
     chex.assert_trees_all_equal(after.learner_params, before.learner_params)
     first = jax.tree.leaves(after.models["actor"].params)[0]
     assert jnp.any(first != jax.tree.leaves(before.models["actor"].params)[0])
-    agents = jax.vmap(trainer.agent)(after)
-    np.testing.assert_array_equal(agents.learner_params["q"], q)
 
 
-def test_policies_see_what_the_parameters_say(trainer, states):
-    for i in range(2):
-        state = of_seed(states[1], i)
-        value = observe(trainer, state)[0][:, trainer.layout.fields["value"]]
-        expected = state.learner_params["q"].max() / trainer.layout.value_scale
+def test_policies_see_what_the_parameters_say(trainer, states, agents):
+    for agent, q in zip(agents, states[0].learner_params["q"], strict=True):
+        np.testing.assert_array_equal(agent.learner_params["q"], q)
+        value = observe(trainer, agent)[0][:, trainer.layout.fields["value"]]
+        expected = q.max() / trainer.layout.value_scale
         np.testing.assert_allclose(value, np.full((N_TASKS, 1), expected), rtol=1e-6)
 
 
-def test_an_agent_is_saved_with_its_learners_parameters(trainer, states, tmp_path, monkeypatch):
-    agent = trainer.agent(of_seed(states[1], 1))
+def test_an_agent_is_saved_with_its_learners_parameters(agents, tmp_path, monkeypatch):
+    agent = agents[1]
     save_agent(tmp_path, agent)
     with pytest.raises(FileError, match=r"LearnedStart.*neither rl3jax's nor flax's") as error:
         load_agent(tmp_path)
