@@ -222,7 +222,7 @@ def test_what_is_no_run_or_no_agent(runs, tmp_path, capsys):
 def test_a_policy_of_another_size_is_refused(runs, tmp_path, capsys):
     out = ["--out", tmp_path / "a.gif"]
     error = refused(capsys, [runs / "gridworld", *out, "--variation", "13x13"])
-    assert "is for 121 states and 5 actions, this environment has 169 and 5" in error
+    assert "is for 121 states and 5 actions, this environment has 169 states and 5" in error
 
 
 def test_an_environment_without_pictures_is_refused(runs, strange, tmp_path, capsys):
