@@ -1,7 +1,8 @@
 """Figures that experiments share, in one style; each as PNG to look at and SVG to print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from experiments.gathered import Gathered
 from experiments.results import Curve
 from experiments.rows import Row
+from experiments.scoring import algorithm_title
 
 BAND = 1.96
 """Standard errors in the half-width of a 95 % band."""
@@ -53,6 +55,20 @@ def panels(
     return figure, list(grid[:count])
 
 
+def by_row(
+    rows: Sequence[Row], draw: Callable[[Axes, Row], None], ylabel: str, **sizes: Any
+) -> Figure:
+    """A panel a row, which `draw` fills; `sizes` are those of `panels`."""
+    figure, axes = panels(max(len(rows), 1), **sizes)
+    for axis, row in zip(axes, rows, strict=False):
+        draw(axis, row)
+        axis.set(title=row.title)
+    axes[0].set_ylabel(ylabel)
+    if rows:
+        legend(figure, axes)
+    return figure
+
+
 def line(axes: Axes, curves: Sequence[Curve], label: str, color: str, scale: float = 1.0) -> None:
     """A curve and its band: of one run 95 % over tasks, of several their mean and range."""
     x = scale * np.asarray(curves[0].x)
@@ -75,20 +91,38 @@ def within_meta_episode(
         what: field of a score.
         ylabel: of the leftmost panels.
     """
-    shown = [row for row in rows if found.of(row)]
-    figure, axes = panels(max(len(shown), 1))
     names = [name for name in contenders if not name.startswith("rl")]
-    for axis, row in zip(axes, shown, strict=False):
+
+    def draw(axis: Axes, row: Row) -> None:
         for name, title in contenders.items():
             curves = [getattr(score, what) for score in found.scores(row, name)]
             if curves:
                 line(axis, curves, title, color_of(name, names))
-        axis.set(title=row.title)
         axis.set_xlabel("env step" if what == "regret" else "object-level episode")
-    axes[0].set_ylabel(ylabel)
-    if shown:
-        legend(figure, axes)
-    return figure
+
+    return by_row([row for row in rows if found.of(row)], draw, ylabel)
+
+
+def learning_curves(
+    rows: Sequence[Row], curves_of: Callable[[Row, str], Sequence[Curve]], ylabel: str, **sizes: Any
+) -> Figure:
+    """A panel a row: the curves of its trainings, by env steps.
+
+    Args:
+        rows: those to show.
+        curves_of: from a row and an algorithm to the latter's curves, one a seed.
+        ylabel: of the leftmost panels.
+        sizes: of `panels`.
+    """
+
+    def draw(axis: Axes, row: Row) -> None:
+        for algo in row.trainings:
+            curves = curves_of(row, algo)
+            if curves:
+                line(axis, curves, algorithm_title(algo), color_of(algo), scale=1e-6)
+        axis.set(xlabel="env steps (millions)", xscale="log")
+
+    return by_row(rows, draw, ylabel, **sizes)
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:

@@ -58,13 +58,11 @@ class Variant:
 VARIANTS: dict[str, Variant] = {
     "common": Variant("our defaults: value iteration as released, mean rewards shown"),
     "planning-v4": Variant("value iteration as in version 4", V4),
-    "q-learning": Variant(
-        "Q-learning, no mean rewards", {"object_level": "q_learning", **NOT_SHOWN}
-    ),
+    "q-learning": Variant("Q-learning, no mean rewards", {"object_level": "q_learning"}),
     "no-values": Variant("values not shown, mean rewards neither", {"shown": "no-values"}),
     "no-counts": Variant("counts not shown", {"shown": "no-counts"}),
     "estimates": Variant("values, counts, mean rewards alone shown", {"shown": "estimates"}),
-    "none": Variant("nothing of these shown (RL²)", {"algo": "rl2", **NOT_SHOWN}),
+    "none": Variant("nothing of these shown (RL²)", {"algo": "rl2"}),
     "not-squashed": Variant("values and counts shown as published", {"squash_values": False}),
     "standard-errors": Variant("standard errors shown as well", {"standard_errors": True}),
     "optimism-2": Variant("optimistic values shown as well (2)", {"optimism": 2.0}),
@@ -82,9 +80,9 @@ VARIANTS: dict[str, Variant] = {
     "gru-planning-v4": Variant("value iteration as in version 4 (GRU)", V4, "gru"),
     "gru-no-mean-rewards": Variant("mean rewards not shown (GRU)", NOT_SHOWN, "gru"),
     "gru-q-learning": Variant(
-        "Q-learning, no mean rewards (GRU)", {"object_level": "q_learning", **NOT_SHOWN}, "gru"
+        "Q-learning, no mean rewards (GRU)", {"object_level": "q_learning"}, "gru"
     ),
-    "gru-none": Variant("none: RL² (GRU)", {"algo": "rl2", **NOT_SHOWN}, "gru"),
+    "gru-none": Variant("none: RL² (GRU)", {"algo": "rl2"}, "gru"),
 }
 COMMON = {"env": "mdp", "algo": "rl3", "horizon": HORIZON}
 BASES = {"markov": "common", "gru": "gru"}
@@ -123,7 +121,7 @@ def _line(name: str, variant: Variant, found: Gathered) -> list[str]:
     own, base = scores(name, found), scores(BASES[variant.network], found)
     if not own:
         return [variant.title, tables.NOTHING, tables.NOT_RUN, tables.NOTHING, tables.NOTHING]
-    preset = f"{found.trained[f'lever-{name}'][0].preset}, {len(own)}"
+    preset = tables.seeds_cell(found.trained[f"lever-{name}"], len(own))
     is_alone = name in BASES.values() or len(own) != len(base)
     difference = [tables.NOTHING] * 2 if is_alone else _difference(own, base)
     return [variant.title, preset, tables.over_seeds(own), *difference]

@@ -4,6 +4,7 @@ Both are trained on the same random MDPs for the same 10 million env steps, four
 the same network and hyper-parameters. The paper's figure has this after its full trainings.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ ALGORITHMS = ("rl2", "rl3")
 BUDGETS = (128, 512)
 SEEDS_EACH = 4
 
-AS_PUBLISHED = {"squash_values": False, "mean_rewards": False, "discount": 0.99}
+AS_PUBLISHED = {"squash_values": False, "discount": 0.99}
+OF_ESTIMATES = {"rl2": {}, "rl3": {"mean_rewards": False}}
 # What a seed trains on: env steps of an iteration, and how many there are.
 SIZES: dict[str, dict[str, Any]] = {
     "quick": {"network": "gru", "width": 16, "steps": 4_096, "iterations": 4, "minibatches": 4},
@@ -54,6 +56,7 @@ def _training(preset: str, algo: str, horizon: int) -> Training:
     sizes = dict(SIZES[preset])
     n_tasks = sizes.pop("steps") // horizon
     config = {"env": "mdp", "algo": algo, "horizon": horizon, **AS_PUBLISHED, **sizes}
+    config |= OF_ESTIMATES[algo]
     return Training(f"efficiency-h{horizon}-{algo}", config | {"n_tasks": n_tasks}, SEEDS_EACH)
 
 
@@ -84,7 +87,7 @@ def _line(row: Row, found: Gathered) -> list[str]:
     finals = [tables.over_seeds([final_return(c) for c in ours[algo]]) for algo in ALGORITHMS]
     shares = [share_to_match(*pair) for pair in zip(ours["rl3"], ours["rl2"], strict=True)]
     reached = [share for share in shares if share is not None]
-    preset = f"{found.trained[row.name][0].preset}, {len(shares)}"
+    preset = tables.seeds_cell(found.trained[row.name], len(shares))
     if len(reached) < len(shares):
         return [row.title, preset, *finals, "not all do", tables.NOTHING, theirs]
     ends = f"{min(reached):.3f} … {max(reached):.3f}"
@@ -96,14 +99,13 @@ def draw(found: Gathered) -> dict[str, Figure]:
     shown = [row for row in rows("paper") if row.name in found.trained]
     if not shown:
         return {}
-    figure, axes = figures.panels(len(shown), width=5.0, height=3.6)
-    for axis, row in zip(axes, shown, strict=True):
-        for algo in ALGORITHMS:
-            lines, title = curves(row, algo, found), algorithm_title(algo)
-            figures.line(axis, lines, title, figures.color_of(algo), scale=1e-6)
-        axis.set(title=row.title, xlabel="env steps (millions)", xscale="log")
-    axes[0].set_ylabel("mean return of a meta-episode")
-    figures.legend(figure, axes)
+    figure = figures.learning_curves(
+        shown,
+        partial(curves, found=found),
+        "mean return of a meta-episode",
+        width=5.0,
+        height=3.6,
+    )
     return {"sample-efficiency": figure}
 
 

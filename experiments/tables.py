@@ -140,6 +140,11 @@ def preset_cell(results: Sequence[Result]) -> str:
     return f"{results[0].preset}, {len(results)} × {results[0].n_tasks}"
 
 
+def seeds_cell(results: Sequence[Result], seeds: int | None = None) -> str:
+    """The same without tasks: "quick, 2"; `seeds` where one result is of several."""
+    return f"{results[0].preset}, {seeds or len(results)}" if results else NOTHING
+
+
 def paired_cell(results: Sequence[Result], name: str, other: str) -> str:
     """How much better a contender is than another: on the same tasks, or by seed if several."""
     pairs = [(r.scores[name], r.scores[other]) for r in results if {name, other} <= set(r.scores)]

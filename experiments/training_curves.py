@@ -3,6 +3,8 @@
 The trainings are those of the tables; whatever a table has trained is not trained again.
 """
 
+from functools import partial
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -50,13 +52,12 @@ def section(found: Gathered) -> str:
 
 def _line(row: Row, found: Gathered) -> list[str]:
     results = found.trained.get(row.name, [])
-    preset = f"{results[0].preset}, {len(results)}" if results else tables.NOTHING
     pairs = [
         (result.trainings["rl3"].curve, result.trainings["rl2"].curve)
         for result in results
         if {"rl2", "rl3"} <= result.trainings.keys()
     ]
-    line = [f"{row.env}, {row.title}", preset]
+    line = [f"{row.env}, {row.title}", tables.seeds_cell(results)]
     for algo in ALGORITHMS:
         finals = [final_return(curve) for curve in curves(row, algo, found)]
         absent = tables.NOT_RUN if algo in row.trainings else tables.NOTHING
@@ -121,22 +122,10 @@ def draw(found: Gathered) -> dict[str, Figure]:
     for env, name in FIGURES.items():
         shown = [row for row in rows("paper") if row.env == env and row.name in found.trained]
         if shown:
-            drawn[f"training-{name.replace(' ', '-')}-{env}"] = _figure(shown, found)
+            drawn[f"training-{name.replace(' ', '-')}-{env}"] = figures.learning_curves(
+                shown, partial(curves, found=found), "mean return", columns=4
+            )
     return drawn
-
-
-def _figure(shown: list[Row], found: Gathered) -> Figure:
-    figure, axes = figures.panels(len(shown), columns=4)
-    for axis, row in zip(axes, shown, strict=True):
-        for algo in row.trainings:
-            lines = curves(row, algo, found)
-            if lines:
-                color, title = figures.color_of(algo), algorithm_title(algo)
-                figures.line(axis, lines, title, color, scale=1e-6)
-        axis.set(title=row.title, xlabel="env steps (millions)", xscale="log")
-    axes[0].set_ylabel("mean return")
-    figures.legend(figure, axes)
-    return figure
 
 
 EXPERIMENT = Experiment(

@@ -2,9 +2,13 @@
 
 from importlib.metadata import version
 
-from rl3jax import baselines, networks, object_level, pretrained, statistics
+from rl3jax.cores import use_all_cores  # before gymnax is imported
+
+# isort: split
+from rl3jax import baselines, envs, networks, object_level, pretrained, statistics
 from rl3jax.agent import Agent
 from rl3jax.agent_files import load_agent, save_agent
+from rl3jax.bellman import backward_induction
 from rl3jax.checks import ConfigError
 from rl3jax.config import Config, Hyperparams
 from rl3jax.drawing import render_episode
@@ -12,7 +16,7 @@ from rl3jax.env_check import EnvFinding, check_env
 from rl3jax.envs import Environment, TabularModel, TaskDistribution, Transition, make_env
 from rl3jax.evaluation import Evaluation, evaluate_agent
 from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
-from rl3jax.run_folder import provenance
+from rl3jax.runs.folder import provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import Trainer, TrainState, make_trainer
 
@@ -29,8 +33,10 @@ __all__ = [
     "TrainState",
     "Trainer",
     "Transition",
+    "backward_induction",
     "baselines",
     "check_env",
+    "envs",
     "evaluate_agent",
     "held_out_key",
     "load_agent",
@@ -46,6 +52,7 @@ __all__ = [
     "render_episode",
     "save_agent",
     "statistics",
+    "use_all_cores",
 ]
 
 __version__ = version("rl3jax")

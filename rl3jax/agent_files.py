@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl3jax.agent import PolicyAgent
-from rl3jax.archive import Archive, open_archive, write_archive
+from rl3jax.archive import Archive, named_leaves, open_archive, write_archive
 from rl3jax.checks import check_choice, check_flag, shown
 from rl3jax.envs import ScaledFeatures, StateFeatures, TabularFeatures
 from rl3jax.files import FileError
@@ -67,7 +67,7 @@ def save_agent(path: str | os.PathLike[str], agent: PolicyAgent) -> None:
         "features": features,
         "greedy": agent.greedy,
     }
-    arrays = named_leaves("", _arrays_of(agent))
+    arrays = named_leaves(_arrays_of(agent))
     _check_extent(header, len(arrays))
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def _read_agent(archive: Archive, given: Mapping[str, Any]) -> PolicyAgent:
 
     like = jax.eval_shape(blank, jax.random.key(0))
     _check_parts(like)
-    wanted = named_leaves("", _arrays_of(like))
+    wanted = named_leaves(_arrays_of(like))
     _, dtype = archive.shape_and_dtype(next(iter(wanted)))
     if dtype not in PRECISIONS:
         raise ValueError(f"parameters are {dtype}, not {' or '.join(PRECISIONS)}")
@@ -330,14 +330,3 @@ def _check_trusted(name: Any) -> None:
             f"the agent has a part {shown(name)}, code that is neither rl3jax's nor flax's; give "
             "its network or learner: load_agent(path, network=…, learner=…)"
         )
-
-
-def named_leaves(root: str, tree: Any) -> dict[str, Any]:
-    """Leaves by their path, such as `params/body/kernel`, in the order of the tree."""
-    leaves, _ = jax.tree.flatten_with_path(tree)
-    return {
-        "/".join(
-            [*filter(None, [root]), *(jax.tree_util.keystr((k,), simple=True) for k in path)]
-        ): leaf
-        for path, leaf in leaves
-    }

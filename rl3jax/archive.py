@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from rl3jax.checks import one_line
@@ -113,6 +114,15 @@ class Archive:
             if member.file_size != file.tell() + num_bytes:
                 raise ValueError(f"{name} has not the size of {stored}{list(shape)}")
             return np.frombuffer(file.read(num_bytes), dtype).reshape(shape)
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Leaves by their path, such as `params/body/kernel`, in the order of the tree."""
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {
+        "/".join(jax.tree_util.keystr((k,), simple=True) for k in path): leaf
+        for path, leaf in leaves
+    }
 
 
 def _check_end(path: Path, size: int) -> None:

@@ -10,9 +10,10 @@ from typing import NoReturn, TypeVar
 
 import jax
 import tyro
-from jax.extend.backend import clear_backends
 
 from rl3jax.checks import ConfigError, shown
+from rl3jax.config.flags import parse_flags
+from rl3jax.cores import use_all_cores
 from rl3jax.files import FileError
 
 Args = TypeVar("Args")
@@ -20,53 +21,41 @@ Args = TypeVar("Args")
 NOT_FINITE = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
-LOST = 3
 
 LONGEST_ARGUMENT = 4096  # no path is longer, and messages show arguments whole
-UNSET = -1  # of jax_num_cpu_devices
 STDERR = 2
 
 
-def parse(
-    args_type: type[Args] | Callable[..., Args], argv: Sequence[str] | None, program: str
-) -> Args:
+def parse(args_type: type[Args], argv: Sequence[str] | None, program: str) -> Args:
     """The command line as a dataclass; bad input ends the process with exit code 2."""
+    argv, program = sys.argv[1:] if argv is None else argv, f"python -m rl3jax.{program}"
     with one_line_errors():
-        for argument in sys.argv[1:] if argv is None else argv:
+        for argument in argv:
             if len(argument) > LONGEST_ARGUMENT:
                 raise ConfigError(
                     f"an argument has {len(argument)} characters, over {LONGEST_ARGUMENT}: "
                     f"{shown(argument)}"
                 )
-        return tyro.cli(args_type, prog=f"python -m rl3jax.{program}", args=argv)
+        if "config" in getattr(args_type, "__dataclass_fields__", {}):
+            return parse_flags(args_type, argv, program)
+        return tyro.cli(args_type, prog=program, args=argv)
 
 
 def prepare_jax(cores: int | None = None) -> None:
     """Cores of a CPU become devices (default: all); compiled programs are kept from run to run.
 
-    What the environment says of either goes first. To be called before anything is computed: it
-    starts JAX anew, since gymnax makes an array when it is imported.
+    What the environment says of either goes first. To be called before anything is computed.
     """
-    clear_backends()
+    use_all_cores(cores)
     if jax.config.values["jax_compilation_cache_dir"] is None:
         jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not chosen and jax.config.values["jax_num_cpu_devices"] == UNSET:
-        jax.config.update("jax_num_cpu_devices", cores or _cores())
 
 
 def _cache_folder() -> Path:
     """Where a user's programs keep what they can make again."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "rl3jax" / "compiled"
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

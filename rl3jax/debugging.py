@@ -13,6 +13,7 @@ from rl3jax.checks import ConfigError
 from rl3jax.rollout import rollout
 from rl3jax.trainer import Trainer, TrainState
 
+FOUND = (FloatingPointError, jax.errors.KeyReuseError, jax.errors.JAXTypeError)
 CHECKS = ("jax_debug_nans", "jax_debug_key_reuse", "jax_check_tracer_leaks")
 
 
@@ -28,10 +29,9 @@ def jax_checks() -> Iterator[None]:
         jax.config.update(name, True)
     try:
         yield
-    except (FloatingPointError, jax.errors.KeyReuseError, jax.errors.JAXTypeError) as error:
-        raise ConfigError(f"--debug: {_first_line(error)}, {_source(error)}") from error
     except Exception as error:
-        if "Leaked" not in str(error):  # JAX has no class of its own for it
+        # Of leaks JAX has no class of its own.
+        if not isinstance(error, FOUND) and "Leaked" not in str(error):
             raise
         raise ConfigError(f"--debug: {_first_line(error)}, {_source(error)}") from error
     finally:

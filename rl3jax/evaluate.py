@@ -16,12 +16,12 @@ from rl3jax.agent_files import load_agent
 from rl3jax.baselines import AgentOrMaker
 from rl3jax.checks import ConfigError, check_size
 from rl3jax.commands import one_line_errors, parse, prepare_jax
-from rl3jax.config import Config
+from rl3jax.config import Config, Resolved
 from rl3jax.envs import Environment
 from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
 from rl3jax.files import write_text
 from rl3jax.pretrained import locate
-from rl3jax.run_folder import RunFolder, provenance
+from rl3jax.runs.folder import RunFolder, provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"written to {stem}.json and {stem}.png")
 
 
-def _config(args: EvaluateArgs) -> Config:
+def _config(args: EvaluateArgs) -> Resolved:
     """What to score on: as the run was trained, but for what the arguments change."""
     for name in ("n_tasks", "batch_size"):
         value = getattr(args, name)
@@ -102,7 +102,7 @@ def _config(args: EvaluateArgs) -> Config:
     )
 
 
-def _contenders(args: EvaluateArgs, config: Config, env: Environment) -> dict[str, AgentOrMaker]:
+def _contenders(args: EvaluateArgs, config: Resolved, env: Environment) -> dict[str, AgentOrMaker]:
     """By name: the run's policy, greedy and sampled, then the baselines."""
     contenders: dict[str, AgentOrMaker] = {}
     folder = args.folder
@@ -119,7 +119,7 @@ def _contenders(args: EvaluateArgs, config: Config, env: Environment) -> dict[st
     }
 
 
-def _trained_on(args: EvaluateArgs, config: Config) -> Environment:
+def _trained_on(args: EvaluateArgs, config: Resolved) -> Environment:
     """Where baselines' constants are tuned: on tasks like those that the policy was trained on."""
     if args.folder is None:
         return config_env(dataclasses.replace(config, variation=None))
@@ -140,7 +140,7 @@ def _print_table(results: dict[str, Evaluation], title: str) -> None:
 
 
 def _write(
-    folder: RunFolder, name: str, title: str, config: Config, results: dict[str, Evaluation]
+    folder: RunFolder, name: str, title: str, config: Resolved, results: dict[str, Evaluation]
 ) -> Path:
     """Scores as JSON and curves as PNG; returns their path without the ending."""
     report = {
@@ -157,8 +157,8 @@ def _write(
             for agent, result in results.items()
         },
     }
-    folder.evaluations.mkdir(exist_ok=True)
-    stem = folder.evaluations / name
+    stem = folder.path / "evaluations" / name
+    stem.parent.mkdir(exist_ok=True)
     write_text(stem.with_name(f"{name}.json"), json.dumps(report) + "\n")
     plots.evaluation_curves(results, title, stem.with_name(f"{name}.png"))
     return stem

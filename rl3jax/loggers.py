@@ -1,79 +1,54 @@
 """Where metrics go besides `metrics.jsonl`: optional packages, imported when asked for."""
 
+import contextlib
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 from rl3jax.checks import ConfigError
-from rl3jax.config import Config
+from rl3jax.config import Resolved
+
+Log = Callable[[dict[str, Any]], None]
+"""Receives every line of metrics."""
 
 
-class Logger(Protocol):
-    """Receives every line of metrics."""
-
-    def log(self, line: dict[str, Any]) -> None:
-        """One iteration's line."""
-
-    def close(self) -> None:
-        """The run is over."""
-
-
-class TensorBoardLogger:
+@contextlib.contextmanager
+def tensorboard(config: Resolved, folder: Path) -> Iterator[Log]:
     """Scalars over env steps, in the run folder's `tensorboard/`."""
+    del config
+    with _require("tensorboard").SummaryWriter(str(folder / "tensorboard")) as writer:
 
-    def __init__(self, config: Config, folder: Path) -> None:
-        del config
-        self._writer = _require(PACKAGES["tensorboard"], "tensorboard").SummaryWriter(
-            str(folder / "tensorboard")
-        )
+        def log(line: dict[str, Any]) -> None:
+            for name, value in line.items():
+                writer.add_scalar(name, value, global_step=line["env_steps"])
 
-    def log(self, line: dict[str, Any]) -> None:
-        """One iteration's line."""
-        for name, value in line.items():
-            self._writer.add_scalar(name, value, global_step=line["env_steps"])
-
-    def close(self) -> None:
-        """Flushes the files."""
-        self._writer.close()
+        yield log
 
 
-class WandbLogger:
+@contextlib.contextmanager
+def wandb(config: Resolved, folder: Path) -> Iterator[Log]:
     """A Weights & Biases run named after the run folder."""
+    with _require("wandb").init(
+        project="rl3jax", name=folder.name, dir=str(folder), config=config.to_dict()
+    ) as run:
+        yield lambda line: run.log(line, step=line["iteration"])
 
-    def __init__(self, config: Config, folder: Path) -> None:
-        wandb = _require(PACKAGES["wandb"], "wandb")
-        self._run = wandb.init(
-            project="rl3jax", name=folder.name, dir=str(folder), config=config.to_dict()
-        )
 
-    def log(self, line: dict[str, Any]) -> None:
-        """One iteration's line."""
-        self._run.log(line, step=line["iteration"])
-
-    def close(self) -> None:
-        """Ends the run."""
-        self._run.finish()
+LOGGERS = {"tensorboard": tensorboard, "wandb": wandb}
 
 
 def check(names: Iterable[str]) -> None:
     """Raises ConfigError if the package of one of these loggers is not installed."""
     for name in names:
-        _require(PACKAGES[name], name)
+        _require(name)
 
 
-PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-LOGGERS: dict[str, Callable[[Config, Path], Logger]] = {
-    "tensorboard": TensorBoardLogger,
-    "wandb": WandbLogger,
-}
-
-
-def _require(module: str, extra: str) -> ModuleType:
+def _require(name: str) -> Any:
+    module = {"tensorboard": "tensorboardX"}.get(name, name)
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"--log {extra} needs the package {module}: pip install 'rl3jax[{extra}]'"
+            f"--log {name} needs the package {module}: pip install 'rl3jax[{name}]'"
         ) from error

@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from rl3jax.config import Config
+from rl3jax.config import Resolved
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -18,7 +17,7 @@ SECONDS_BETWEEN_LINES = 5.0
 class Progress:
     """A context that shows each iteration's line of metrics."""
 
-    def __init__(self, config: Config, folder: Path, iteration: int) -> None:
+    def __init__(self, config: Resolved, folder: Path, iteration: int) -> None:
         self._config = config
         self._folder = folder
         self._first = iteration
@@ -49,38 +48,24 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def show(self, line: dict[str, Any]) -> None:
         """One finished iteration."""
+        done, total = line["iteration"], self._config.iterations
         status = f"return {line['mean_return']:.1f}  {line['steps_per_second']:,.0f} env steps/s"
-        self._bar.update(self._task, completed=line["iteration"], status=status)
+        self._bar.update(self._task, completed=done, status=status)
         validated = "validation_return" in line
         if validated:
             status += (
                 f"  validation, greedy {line['validation_return']:.2f}"
                 f" ± {line['validation_stderr']:.2f}"
             )
-        if validated or (self._bar.disable and self._line_is_due(line)):
-            count = f"{line['iteration']}/{self._config.iterations}"
-            left = self._seconds_left(line["iteration"])
-            self._print(f"iteration {count}  {status}  {left:.0f} s left")
-
-    def _line_is_due(self, line: dict[str, Any]) -> bool:
-        if line["iteration"] == self._first + 1:
-            return True
-        return time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
-
-    def _seconds_left(self, iteration: int) -> float:
-        seconds = time.monotonic() - self._started
-        remaining = self._config.iterations - iteration
-        return seconds / (iteration - self._first) * remaining
+        late = time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+        if validated or (self._bar.disable and (late or done == self._first + 1)):
+            left = (time.monotonic() - self._started) / (done - self._first) * (total - done)
+            self._print(f"iteration {done}/{total}  {status}  {left:.0f} s left")
 
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()

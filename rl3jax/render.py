@@ -17,7 +17,7 @@ from rl3jax.config import Config
 from rl3jax.envs import Environment
 from rl3jax.evaluation import check_fits
 from rl3jax.pretrained import locate
-from rl3jax.run_folder import RunFolder
+from rl3jax.runs.folder import RunFolder
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
 
@@ -100,7 +100,6 @@ def _contenders(args: RenderArgs) -> tuple[Environment, int, dict[str, PolicyAge
         name: _load(folder, env, args)
         for name, folder in zip(_names(folders, configs), folders, strict=True)
     }
-    assert config.horizon is not None
     return env, config.horizon, agents
 
 

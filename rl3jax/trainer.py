@@ -6,9 +6,7 @@ state, metrics = trainer.update(state)              # one meta-iteration, one co
 states, history = jax.vmap(trainer.train)(keys)     # whole runs, a batch of seeds
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,23 +19,16 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax import devices, object_level
 from rl3jax.agent import PolicyAgent
-from rl3jax.checks import ConfigError, check_choice, largest_divisor, one_line
-from rl3jax.config import Config, Hyperparams
+from rl3jax.checks import ConfigError, largest_divisor, one_line, shown
+from rl3jax.config import Config, Hyperparams, Resolved
 from rl3jax.devices import Devices
-from rl3jax.envs import Environment, TaskDistribution, make_env
+from rl3jax.envs import TaskDistribution, describe_env, make_env
 from rl3jax.finite import NonFinite, non_finite
 from rl3jax.learning import ppo
 from rl3jax.learning.optimise import Diagnostics, Learned, optimise, over_task_chunks
 from rl3jax.networks import Memory, as_memory, make_network
-from rl3jax.object_level import ObjectLearner
-from rl3jax.policy import (
-    SHOWN,
-    Field,
-    Network,
-    ObservationLayout,
-    PlainHead,
-    distribution_over,
-)
+from rl3jax.object_level import ObjectLearner, make_learner
+from rl3jax.policy import Field, Network, ObservationLayout, PlainHead, distribution_over
 from rl3jax.rollout import Trajectory, rollouts, sample_tasks
 
 
@@ -115,7 +106,7 @@ class Trainer:
     n_tasks: int
     critic_scale: float
     rollout_chunk: int | None
-    config: Config = dataclasses.field(compare=False)
+    config: Resolved = dataclasses.field(compare=False)
 
     def init(self, key: PRNGKeyArray, hyperparams: Hyperparams | None = None) -> TrainState:
         """Fresh networks. The key is consumed; `hyperparams` default to the config's."""
@@ -251,28 +242,29 @@ def make_trainer(
 
     Args:
         config: need not be resolved.
-        env: instead of `config.env` with its options.
+        env: instead of `config.env` with its options; its own defaults then hold, and the
+            trainer's config records it.
         learner: instead of `config.object_level` with its options (also under rl2, which then
             carries it without seeing it).
         network: instead of `config.network`: a memory of rl3jax's, or any `flax.linen` module,
             recurrent if it has `initialize_carry` ((carry, x) → (carry, y)), else feed-forward.
 
     Raises:
-        ConfigError: if a name in the config is unknown or its parts do not fit together.
+        ConfigError: if the config's parts do not fit together, or it has options of parts that are
+            given here.
     """
-    config = config.resolve()
-    check_choice("algo", config.algo, ALGORITHMS)
-    check_choice("object_level", config.object_level, OBJECT_LEVEL)
-    check_choice("shown", config.shown, SHOWN)
+    config = _with_own_parts(config, env, learner, network).resolve()
+    if config.shown != "all" and config.algo == "rl2":
+        raise ConfigError("shown is of value estimates and counts, which algo rl2 has not")
     env = env or config_env(config)
-    _check_estimates(config)
-    with _as_config_errors():
-        learner = learner or _make_learner(config, env)
-        memory = (
-            make_network(config.network, width=config.width, horizon=config.horizon)
-            if network is None
-            else as_memory(network)
-        )
+    options = dict(config.options)
+    if learner is None:
+        learner = make_learner(config.object_level, config.algo, options, env, config.horizon)
+    if network is None:
+        own = {name: options[name] for name in config.parts[-1].options if name in options}
+        memory = make_network(config.network, width=config.width, horizon=config.horizon, **own)
+    else:
+        memory = as_memory(network)
     layout = _layout(config, env, learner)
     distribution = distribution_over(env.action_space())
     settings = ppo.Settings(
@@ -298,7 +290,7 @@ def make_trainer(
     )
 
 
-def _layout(config: Config, env: TaskDistribution, learner: ObjectLearner) -> ObservationLayout:
+def _layout(config: Resolved, env: TaskDistribution, learner: ObjectLearner) -> ObservationLayout:
     """What the policy is shown of the environment, and of what the learner gives."""
 
     def given() -> object_level.Features:
@@ -332,36 +324,50 @@ def _network(memory: Memory, num_outputs: int, num_inputs: int) -> Network:
     except ValueError:
         raise
     except Exception as error:  # of all kinds: the module may be anybody's
-        raise ConfigError(f"network {memory!r:.60} cannot be used: {one_line(error)}") from error
+        raise ConfigError(f"network {shown(memory)} cannot be used: {one_line(error)}") from error
     if others := params["memory"].keys() - {"params"}:
-        raise ConfigError(f"network {memory!r:.60} has variables that are no parameters: {others}")
+        raise ConfigError(
+            f"network {shown(memory)} has variables that are no parameters: {', '.join(others)}"
+        )
     return network
-
-
-ALGORITHMS = ("rl2", "rl3", "rl3-coarse")
-OBJECT_LEVEL = ("q_learning", "value_iteration")
 
 
 def config_env(config: Config) -> TaskDistribution:
     """The environment that a config names.
 
     Raises:
-        ConfigError: if its name, variation or options are not allowed.
+        ConfigError: if its variation or options are not allowed.
     """
-    with _as_config_errors():
-        return make_env(config.env, variation=config.variation, **config.env_options)
+    return make_env(config.env, variation=config.variation, **config.env_options)
 
 
-@contextlib.contextmanager
-def _as_config_errors() -> Iterator[None]:
-    """Errors of parts made from a config are errors of the config."""
-    try:
-        yield
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+def _with_own_parts(
+    config: Config,
+    env: TaskDistribution | None,
+    learner: ObjectLearner | None,
+    network: nn.Module | None,
+) -> Config:
+    """The config with `env` in it; what it says of a part that is given would be ignored."""
+    given = {"object_level": learner, "algo": learner, "network": network}
+    for part in config.parts:
+        unused = [name for name, _ in config.options if name in part.options]
+        # A resolved config has all options of a learner, whether they were given or not.
+        if given.get(part.kind) is not None and unused and not isinstance(config, Resolved):
+            raise ConfigError(
+                f"{unused[0]} is an option of {part.title}, in whose place another part is given"
+            )
+    if env is None:
+        return config
+    if config.env == Config.env and not config.variation and not config.env_options:
+        return dataclasses.replace(config, **describe_env(env))
+    if config_env(config) != env:
+        raise ConfigError(
+            f"two environments are given: env {config.env!r} in the config, and {env}"
+        )
+    return config
 
 
-def _devices(config: Config) -> Devices:
+def _devices(config: Resolved) -> Devices:
     """Those that share the tasks of a run; chunks are of a device's share.
 
     Raises:
@@ -383,70 +389,3 @@ def _devices(config: Config) -> Devices:
                 f"not, {nearest} does"
             )
     return chosen
-
-
-def _check_estimates(config: Config) -> None:
-    if config.shown != "all" and config.algo == "rl2":
-        raise ConfigError("shown is of value estimates and counts, which algo rl2 has not")
-    for name, default in (("standard_errors", False), ("optimism", None), ("mean_rewards", False)):
-        if getattr(config, name) == default:
-            continue
-        if config.algo == "rl2":
-            raise ConfigError(f"{name} is of value estimates, which algo rl2 has not")
-        if config.object_level != "value_iteration":
-            raise ConfigError(
-                f"{name} needs object_level value_iteration, not {config.object_level}"
-            )
-
-
-def _make_learner(config: Config, env: TaskDistribution) -> ObjectLearner:
-    """The object-level RL that the config names, for the states that the environment has."""
-    if config.algo == "rl2":
-        return object_level.none(getattr(env, "num_states", None), env.num_actions)
-    if not isinstance(env, Environment):
-        raise ConfigError(
-            f"object_level {config.object_level} knows states by index; those of env "
-            f"{config.env!r} are vectors: use --algo rl2, or give make_trainer a learner"
-        )
-    if config.algo == "rl3":
-        return _make_estimator(config, env, env.max_successors)
-    if env.state_coordinates is None:
-        raise ConfigError(
-            f"algo rl3-coarse clusters states by distance; the states of env {config.env!r} have "
-            "no coordinates (Environment.state_coordinates)"
-        )
-    successors = env.max_successors and env.max_successors * config.cluster_size
-    return object_level.abstraction(
-        _make_estimator(config, env, successors),
-        env.state_coordinates,
-        radius=config.cluster_radius,
-        size=config.cluster_size,
-    )
-
-
-def _make_estimator(
-    config: Config, env: Environment, successors: int | None
-) -> object_level.TabularLearner:
-    """The learner by itself; `successors` are the most next states that a pair can have."""
-    size = (env.num_states, env.num_actions)
-    if config.object_level == "value_iteration":
-        return object_level.value_iteration(
-            *size,
-            discount=config.planning_discount,
-            smoothing=config.smoothing,
-            max_sweeps=config.max_sweeps or env.task_horizon or config.horizon,
-            tolerance=config.tolerance,
-            known=config.known_states,
-            warm_start=config.warm_start,
-            sweeps_per_step=config.sweeps_per_step or None,
-            slots=config.successor_slots or successors,
-            standard_errors=config.standard_errors,
-            optimism=config.optimism,
-            mean_rewards=config.mean_rewards,
-        )
-    return object_level.q_learning(
-        *size,
-        discount=config.planning_discount,
-        step_size=config.step_size,
-        initial_value=config.initial_value,
-    )

@@ -66,7 +66,7 @@ def test_logits_of_acting_are_those_of_the_whole_sequence(network):
     tasks = sample_tasks(trainer.env, jax.random.split(key_task, 3))
     trajectory = rollouts(agent, trainer.env, tasks, HORIZON, jax.random.split(key, 3))
     logits = agent.network.unroll(agent.params, trajectory.observation)
-    np.testing.assert_allclose(trajectory.logits, logits, atol=1e-5)
+    np.testing.assert_allclose(trajectory.behaviour, logits, atol=1e-5)
 
 
 def test_what_is_shown_is_rebuilt_from_the_history_alone():
@@ -122,9 +122,9 @@ def test_sampling_follows_the_logits_and_greedy_takes_the_best():
     keys = jax.random.split(jax.random.key(5), 20_000)
     actions, _ = jax.jit(jax.vmap(agent.act, in_axes=(None, 0)))(carry, keys)
     frequency = np.bincount(actions, minlength=3) / len(keys)
-    np.testing.assert_allclose(frequency, jax.nn.softmax(decision.logits), atol=0.015)
+    np.testing.assert_allclose(frequency, jax.nn.softmax(decision.behaviour), atol=0.015)
     best, _ = agent.replace(greedy=True).act(carry, jax.random.key(6))
-    assert best == jnp.argmax(decision.logits)
+    assert best == jnp.argmax(decision.behaviour)
     assert best.dtype == jnp.int32
 
 

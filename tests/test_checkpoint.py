@@ -7,14 +7,14 @@ import jax
 import pytest
 
 from rl3jax import Config, make_trainer
-from rl3jax.checkpoint import (
+from rl3jax.files import FileError
+from rl3jax.runs.checkpoint import (
     check_state,
     checkpoints,
     read_manifest,
     restore_checkpoint,
     save_checkpoint,
 )
-from rl3jax.files import FileError
 
 
 @pytest.fixture(scope="module")

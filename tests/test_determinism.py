@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from rl3jax import Config, make_trainer
-from rl3jax.checkpoint import restore_checkpoint, save_checkpoint
+from rl3jax.runs.checkpoint import restore_checkpoint, save_checkpoint
 from rl3jax.seeding import training_key
 
 SIZES = {

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from rl3jax import Config, ConfigError, load_agent, make_trainer, save_agent
-from rl3jax.checkpoint import check_state, read_manifest, save_checkpoint
 from rl3jax.files import FileError
-from rl3jax.run_folder import RunFolder
+from rl3jax.runs.checkpoint import check_state, read_manifest, save_checkpoint
+from rl3jax.runs.folder import RunFolder
 
 MOST_SECONDS, MOST_MEBIBYTES = 1.0, 200
 GIGABYTES = 8 * 2**30
@@ -137,7 +137,7 @@ PARTS = {
     "a module of the reader's": part("strange:Net"),
     "a module of the reader's, by another name": part("rl3jax:strange.Net"),
     "a module not imported yet": part("flax.metrics.tensorboard:SummaryWriter"),
-    "a class that is no part": part("rl3jax.run_folder:RunFolder", path="executed"),
+    "a class that is no part": part("rl3jax.runs.folder:RunFolder", path="executed"),
     "flax's, and no part": part("flax.linen.module:Scope", variables={}),
     "a part of another kind": part("rl3jax.object_level.none:NoLearner", num_actions=5),
     "a module that is no memory": part("flax.linen.linear:Dense", features=8),

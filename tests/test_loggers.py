@@ -1,5 +1,6 @@
 """Where metrics go besides `metrics.jsonl`; `tests/test_train.py` has TensorBoard's."""
 
+import contextlib
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -9,18 +10,21 @@ from rl3jax.loggers import LOGGERS
 
 def test_weights_and_biases_has_a_run_named_after_the_folder(tmp_path, monkeypatch):
     told = []
-    run = SimpleNamespace(
-        log=lambda line, step: told.append((line, step)), finish=lambda: told.append("finished")
-    )
     started = {}
+
+    @contextlib.contextmanager
+    def init(**options):
+        started.update(options)
+        yield SimpleNamespace(log=lambda line, step: told.append((line, step)))
+        told.append("finished")
+
     package = ModuleType("wandb")
-    package.init = lambda **options: started.update(options) or run
+    package.init = init
     monkeypatch.setitem(sys.modules, "wandb", package)
     config = Config(env="mdp", seed=3).resolve()
-    logger = LOGGERS["wandb"](config, tmp_path)
     line = {"iteration": 7, "mean_return": 1.5}
-    logger.log(line)
-    logger.close()
+    with LOGGERS["wandb"](config, tmp_path) as log:
+        log(line)
     assert started["name"] == tmp_path.name
     assert started["dir"] == str(tmp_path)
     assert started["config"] == config.to_dict()

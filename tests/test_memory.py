@@ -286,7 +286,7 @@ def test_sizes_are_rounded_up():
 def test_the_command_checks_before_it_compiles_or_writes(flags, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     compiled = []
-    monkeypatch.setattr(train, "_initial_state", compiled.append)
+    monkeypatch.setattr(train, "initial_state", compiled.append)
     with pytest.raises(SystemExit) as caught:
         train.main(f"--n-tasks 4096 {flags}".split())
     assert caught.value.code == 2

@@ -17,7 +17,9 @@ from PIL import Image
 
 from rl3jax import Config, load_agent, make_trainer, plots, sweep
 from rl3jax.devices import Devices
-from rl3jax.sweep import Outcome, configs_of, make_points, make_table, parse_grid
+from rl3jax.runs import batch
+from rl3jax.runs.batch import Batch, configs_of, make_points, parse_grid
+from rl3jax.runs.outcome import Outcome, make_table
 from rl3jax.trainer import Trainer
 
 SMALL = "--n-tasks 16 --horizon 6 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
@@ -152,18 +154,17 @@ def test_one_program_for_all_iterations_and_the_parameters_of_every_run(monkeypa
     config = Config(n_tasks=4, horizon=5, iterations=3, minibatches=2, epochs=1, width=8)
     trainer = make_trainer(config)
     configs = configs_of(config, make_points({"entropy": (0.0, 0.1), "clip": (0.1, 0.2, 0.3)}))
-    states = sweep.start(trainer, configs, range(2))
+    states = Batch(trainer, configs, range(2), Devices()).start()
     np.testing.assert_allclose(states.hyperparams.entropy, [0] * 6 + [0.1] * 6)
     np.testing.assert_allclose(states.hyperparams.clip, [0.1, 0.1, 0.2, 0.2, 0.3, 0.3] * 2)
     keys = jax.random.key_data(states.key)
     np.testing.assert_array_equal(keys[0], keys[2])
     assert (keys[0] != keys[1]).any()
-    compiled = sweep.update._cache_size()
+    compiled = batch.update._cache_size()
     for _ in range(3):
-        states, metrics, finite = sweep.update(trainer, Devices(), states)
-    assert sweep.update._cache_size() == compiled + 1
-    assert metrics.mean_return.shape == finite.shape == (12,)
-    assert finite.all()
+        states, metrics = batch.update(trainer, Devices(), states)
+    assert batch.update._cache_size() == compiled + 1
+    assert metrics.mean_return.shape == (12,)
 
 
 # --- runs that diverge, runs that are stopped ---------------------------------------------------
@@ -186,10 +187,10 @@ def broken_from(iteration, when):
 
 @pytest.fixture
 def fresh_programs():
-    """`sweep.update` is traced anew, before and after."""
-    sweep.update.clear_cache()
+    """`batch.update` is traced anew, before and after."""
+    batch.update.clear_cache()
     yield
-    sweep.update.clear_cache()
+    batch.update.clear_cache()
 
 
 @pytest.mark.usefixtures("fresh_programs")
@@ -197,9 +198,10 @@ def test_a_diverged_run_is_reported_and_harms_no_other(tmp_path, capsys, monkeyp
     flags = f"{SMALL} --iterations 4 --grid entropy=0.01,0.5 --seeds 3"
     run(f"{flags} --out {tmp_path / 'good'}")
     whole_table = capsys.readouterr().out
-    sweep.update.clear_cache()
-    first_draw = jax.random.key_data(sweep.start(
-        make_trainer(Config(width=8, horizon=6)), [Config().resolve()], [1]).key)[0, 0]  # fmt: skip
+    batch.update.clear_cache()
+    first_draw = jax.random.key_data(Batch(
+        make_trainer(Config(width=8, horizon=6)), [Config().resolve()], [1], Devices()
+    ).start().key)[0, 0]  # fmt: skip
     monkeypatch.setattr(
         Trainer, "update",
         broken_from(3, lambda s: (s.hyperparams.entropy > 0.1)
@@ -315,7 +317,7 @@ def test_figures_of_any_number_of_swept_values(grid, lost, tmp_path):
 
 
 def test_a_grid_is_the_product_of_its_values():
-    grid = parse_grid(["learning-rate=1e-3,2e-3", "grad_clip=0.5,inf"])
+    grid = parse_grid(["learning-rate=1e-3,2e-3", "grad_clip=0.5,inf"], Config())
     assert grid == {"learning_rate": (1e-3, 2e-3), "grad_clip": (0.5, math.inf)}
     points = make_points(grid)
     assert [tuple(p.values()) for p in points] == [
@@ -374,9 +376,9 @@ def test_help_explains_every_flag(capsys):
     assert caught.value.code == 0
     text = capsys.readouterr().out
     flags = re.findall(r"(--[a-z][a-z-]*) +[A-Z{\[]", text)
-    fields = {"seeds", "grid"} | Config.__dataclass_fields__.keys()
+    fields = {"seeds", "grid"} | Config().names
     assert sorted(flags) == sorted("--" + field.replace("_", "-") for field in fields)
     assert text.count("(default:") >= len(flags)
-    assert all(name in text for name in sweep.SWEPT)
+    assert all(name in text for name in batch.SWEPT)
     assert "cannot be" in text
     assert "resumed" in text

@@ -20,10 +20,12 @@ from PIL import Image
 from rl3jax.ppo import Diagnostics
 
 import rl3jax
-from rl3jax import Config, evaluate, load_agent, render, run_folder, train
-from rl3jax.checkpoint import checkpoints
+from rl3jax import Config, evaluate, load_agent, render, train
 from rl3jax.evaluate import EvaluateArgs
 from rl3jax.processes import Processes
+from rl3jax.runs import folder as run_folder
+from rl3jax.runs import resume
+from rl3jax.runs.checkpoint import checkpoints
 from rl3jax.train import TrainArgs
 
 SMALL = "--n-tasks 16 --horizon 8 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
@@ -449,7 +451,7 @@ def test_resume_of_another_config_names_the_field(whole, tmp_path, capsys):
 
 
 def test_resume_of_another_version_names_both(whole, capsys, monkeypatch):
-    monkeypatch.setattr(train, "__version__", "9.9")
+    monkeypatch.setattr(resume, "VERSION", "9.9")
     error = refused(capsys, f"--resume {whole}")
     assert "9.9" in error
     assert f"was written by rl3jax {rl3jax.__version__}" in error
@@ -483,7 +485,7 @@ def test_metrics_of_another_run_are_noticed(whole, tmp_path, capsys):
 def test_two_trainings_do_not_share_a_folder(whole, tmp_path, capsys):
     with run_folder.RunFolder(whole).held():
         assert "another process trains into it" in refused(capsys, f"--resume {whole}")
-    with run_folder.new(Config(), str(tmp_path / "a")):
+    with run_folder.new_run(Config(), str(tmp_path / "a")):
         error = refused(capsys, f"{SMALL} --iterations 1 --out {tmp_path / 'a'}")
     assert "another process trains into it" in error
 
@@ -553,7 +555,7 @@ def test_evaluate_of_what_is_no_run_or_no_agent(whole, tmp_path, capsys):
         (
             train,
             {"resume", "init_from", "log", "debug", *Processes.__dataclass_fields__}
-            | Config.__dataclass_fields__.keys(),
+            | Config().names,
         ),
         (evaluate, EvaluateArgs.__dataclass_fields__.keys() - {"run"}),
     ],

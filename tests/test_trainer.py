@@ -13,6 +13,7 @@ import pytest
 from rl3jax import Config, ConfigError, evaluate_agent, make_env, make_trainer, object_level
 from rl3jax.baselines import bayes_optimal_return
 from rl3jax.networks import make_network
+from rl3jax.policy import Network, PlainHead
 from rl3jax.statistics import paired_difference
 from rl3jax.trainer import Trainer
 
@@ -48,7 +49,9 @@ def test_parts_combine(env, algo, network):
     after, metrics = trainer.update(before)
     assert after.iteration == 1
     assert all(np.isfinite(value) for value in metrics.to_dict().values())
-    for old, new in zip(before.models, after.models, strict=True):
+    assert before.models.keys() == after.models.keys() == {"actor", "critic"}
+    for name, old in before.models.items():
+        new = after.models[name]
         leaves = zip(jax.tree.leaves(old.params), jax.tree.leaves(new.params), strict=True)
         assert all((a != b).any() for a, b in leaves)
 
@@ -116,7 +119,7 @@ def test_the_critic_learns_scaled_rewards_and_nothing_else_changes():
     state = one.init(key())
     (_, metrics), (_, scaled) = one.update(state), tenth.update(state)
     assert scaled.mean_return == metrics.mean_return
-    assert scaled.ppo.critic_loss < 0.1 * metrics.ppo.critic_loss
+    assert scaled.diagnostics["critic_loss"] < 0.1 * metrics.diagnostics["critic_loss"]
 
 
 def test_a_task_with_more_next_states_than_slots_is_counted_and_scoring_it_is_refused():
@@ -151,7 +154,7 @@ def test_train_is_the_scan_of_update():
         returns.append(metrics.mean_return)
     np.testing.assert_allclose(history.mean_return, returns, rtol=1e-6)
     chex.assert_trees_all_close(
-        whole.models.actor.params, state.models.actor.params, rtol=1e-4, atol=1e-6
+        whole.models["actor"].params, state.models["actor"].params, rtol=1e-4, atol=1e-6
     )
 
 
@@ -162,8 +165,8 @@ def test_update_depends_on_the_key_and_on_nothing_else():
     other, _ = trainer.update(trainer.init(jax.random.key(1)))
     chex.assert_trees_all_equal(first.models, again.models)
     assert not np.array_equal(
-        jax.tree.leaves(first.models.actor.params)[-1],
-        jax.tree.leaves(other.models.actor.params)[-1],
+        jax.tree.leaves(first.models["actor"].params)[-1],
+        jax.tree.leaves(other.models["actor"].params)[-1],
     )
 
 
@@ -199,7 +202,7 @@ def test_traced_hyperparams_batch_into_one_program():
     )  # fmt: skip
     states, _ = jax.vmap(trainer.train)(jax.random.split(key(), 2), batched)
     starts = jax.vmap(trainer.init)(jax.random.split(key(), 2))
-    after, before = (jax.tree.leaves(s.models.actor.params) for s in (states, starts))
+    after, before = (jax.tree.leaves(s.models["actor"].params) for s in (states, starts))
     for x, y in zip(after, before, strict=True):
         np.testing.assert_allclose(x[0], y[0], rtol=1e-6)
         assert not np.allclose(x[1], y[1])
@@ -240,7 +243,7 @@ def test_schedules_end_with_the_run():
     states = [trainer.init(key())]
     for _ in range(3):
         states.append(trainer.update(states[-1])[0])
-    last = [jax.tree.leaves(s.models.actor.params)[-1] for s in states]
+    last = [jax.tree.leaves(s.models["actor"].params)[-1] for s in states]
     assert not np.allclose(last[0], last[1])
     np.testing.assert_array_equal(last[2], last[3])  # the last iteration has learning rate 0
 
@@ -251,8 +254,8 @@ def test_own_parts_take_the_place_of_named_ones():
     network = make_network("gru", width=4, horizon=6)
     trainer = make_trainer(small(), env=env, learner=learner, network=network)
     assert (trainer.env, trainer.learner) == (env, learner)
-    assert trainer.settings.actor == dataclasses.replace(network, num_outputs=3)
-    assert trainer.settings.critic == dataclasses.replace(network, num_outputs=1)
+    assert trainer.settings.actor == Network(network, PlainHead(3))
+    assert trainer.settings.critic == Network(network, PlainHead(1))
     trainer.update(trainer.init(key()))
 
 
@@ -269,12 +272,12 @@ def test_own_parts_take_the_place_of_named_ones():
         (dict(env="os:path"), "os:path"),
         (dict(env="gridworld", variation="12x12"), "11x11, 13x13, 13x13-corner, 13x13-dangerous"),
         (dict(env="gridworld", min_goal_manhat=40), "min_goal_manhat"),
-        (dict(env="mdp", algo="rl3-coarse"), "states of env 'mdp' have no coordinates"),
-        (dict(env="mdp", slip=0.1), "no option 'slip'"),
-        (dict(algo="rl2", optimism=1.0), "optimism is of value estimates, which algo rl2 has not"),
+        (dict(env="mdp", algo="rl3-coarse"), "states of RandomMdp have no coordinates"),
+        (dict(env="mdp", slip=0.1), "slip is an option of env gridworld; this run has env mdp"),
+        (dict(algo="rl2", optimism=1.0), "optimism is an option of object_level value_iteration"),
         (dict(algo="rl2", shown="no-values"), "shown is of value estimates and counts"),
         (dict(shown="values"), "unknown shown 'values'; did you mean 'no-values'"),
-        (dict(object_level="q_learning", standard_errors=True), "needs object_level value_it"),
+        (dict(object_level="q_learning", standard_errors=True), "option of object_level value_it"),
         (dict(env="mdp", sweeps_per_step=2, planning_discount=1.0), "discount below 1"),
     ],
 )

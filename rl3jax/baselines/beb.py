@@ -1,16 +1,16 @@
 """The Bayesian exploration bonus."""
 
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from typing_extensions import override
 
 from rl3jax.baselines.episodic import (
     EpisodicAgent,
     Experience,
-    backward_induction,
     expected_reward,
     expected_transition_probs,
 )
+from rl3jax.bellman import Backup
 
 
 class BebAgent(EpisodicAgent):
@@ -27,11 +27,9 @@ class BebAgent(EpisodicAgent):
     beta: jax.Array | float = 1.0
 
     @override
-    def q_values(self, experience: Experience, key: PRNGKeyArray) -> Float[Array, "E S A"]:
+    def backup(self, experience: Experience, key: PRNGKeyArray) -> Backup:
         del key
         bonus = self.beta / (1 + experience.visits)
         reward = expected_reward(experience, self.prior_mean) + bonus
         transition_probs = expected_transition_probs(experience)
-        return backward_induction(
-            lambda v: reward + transition_probs @ v, self.num_states, self.task_horizon
-        )
+        return lambda v: reward + transition_probs @ v

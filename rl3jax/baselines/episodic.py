@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
 from rl3jax.agent import Agent, Interaction
+from rl3jax.bellman import Backup, backward_induction
 from rl3jax.checks import ConfigError
 from rl3jax.envs import Environment
 
@@ -62,27 +62,6 @@ def expected_reward(
     The prior weighs as much as one reward; the posterior variance is 1 / (1 + n(s, a)).
     """
     return (experience.reward_sum + prior_mean) / (1 + experience.visits)
-
-
-def backward_induction(
-    backup: Callable[[Float[Array, " S"]], Float[Array, "S A"]], num_states: int, task_horizon: int
-) -> Float[Array, "E S A"]:
-    """Undiscounted q by step of the episode, after whose E steps the value is 0.
-
-    Args:
-        backup: from v of the next step to q of this one.
-        num_states: S.
-        task_horizon: E.
-    """
-
-    def step_back(
-        v_next: Float[Array, " S"], _: None
-    ) -> tuple[Float[Array, " S"], Float[Array, "S A"]]:
-        q = backup(v_next)
-        return q.max(axis=-1), q
-
-    _, q = jax.lax.scan(step_back, jnp.zeros(num_states), length=task_horizon, reverse=True)
-    return q
 
 
 @struct.dataclass
@@ -142,8 +121,14 @@ class EpisodicAgent(Agent):
         )
 
     @abc.abstractmethod
+    def backup(self, experience: Any, key: PRNGKeyArray) -> Backup:
+        """The model that an episode is planned in, given all experience. The key is consumed."""
+
     def q_values(self, experience: Any, key: PRNGKeyArray) -> Float[Array, "E S A"]:
-        """What an episode is planned with, given all experience. The key is consumed."""
+        """Undiscounted q by step of the episode, after which values are 0. The key is consumed."""
+        v_end = jnp.zeros(self.num_states)
+        backup = self.backup(experience, key)
+        return backward_induction(backup, v_end, self.task_horizon, keep=lambda q: q)[1]
 
     def no_experience(self) -> Any:
         """The experience at the start of a meta-episode."""

@@ -1,5 +1,6 @@
 """The ceiling: the optimal policy of a task that is known."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
 from rl3jax.agent import Agent, Interaction
-from rl3jax.envs import Environment
-from rl3jax.object_level.planning import finite_horizon_plan
+from rl3jax.bellman import backward_induction
+from rl3jax.envs import Environment, TabularModel
 
 
 @struct.dataclass
@@ -69,13 +70,58 @@ class OptimalPolicy:
         return self._plan(task)[0]
 
     def _plan(self, task: Any) -> tuple[Float[Array, ""], Int[Array, "H E S"]]:
-        model = self.env.tabular(task)
+        env = self.env
         return finite_horizon_plan(
-            model.transition_probs,
-            model.mean_reward,
-            model.start,
-            model.terminal,
-            self.env.task_horizon,
-            self.horizon,
-            self.env.max_successors,
+            env.tabular(task), env.task_horizon, self.horizon, env.max_successors
         )
+
+
+def finite_horizon_plan(
+    model: TabularModel, task_horizon: int | None, budget: int, max_successors: int | None = None
+) -> tuple[Float[Array, ""], Int[Array, "H E S"]]:
+    """The optimal policy of a known task for a meta-episode, by backward induction.
+
+    Entering a terminal state or reaching the task horizon continues in a start state; the
+    meta-episode ends, with value 0, after `budget` steps. With R and P the mean rewards and the
+    transition probabilities of the model, and e the step of the object-level episode,
+
+        V_t(e, s) = max_a R(s, a) + Σ_s' P(s'|s, a) C_t(e, s'),
+        C_t(e, s') = Σ_s start(s) V_t+1(0, s) after an episode's end, else V_t+1(e + 1, s').
+
+    Args:
+        model: of the task.
+        task_horizon: E, length of an object-level episode; `None` if it has no limit, in which
+            case e does not matter and the plan has a single row, E = 1.
+        budget: H, length of the meta-episode.
+        max_successors: the most next states of positive probability that a pair of state and action
+            has, where that is known to be few; the plan is the same, and quicker.
+
+    Returns:
+        The optimal expected undiscounted return, and the optimal actions by step of the
+        meta-episode, step of the object-level episode and state: int8, or int32 if A > 127.
+    """
+    num_states, num_actions = model.mean_reward.shape
+    expectation = _expectation(model.transition_probs, max_successors)
+    action_dtype = jnp.int8 if num_actions <= 127 else jnp.int32
+
+    def backup(v_tp1: Float[Array, "E S"]) -> Float[Array, "E S A"]:
+        restart = jnp.full((1, num_states), model.start @ v_tp1[0])
+        carry_on = v_tp1 if task_horizon is None else jnp.concatenate([v_tp1[1:], restart])
+        continuation = jnp.where(model.terminal[None, :], restart, carry_on)
+        return model.mean_reward[None] + expectation(continuation)
+
+    v_end = jnp.zeros((task_horizon or 1, num_states), model.mean_reward.dtype)
+    v_0, actions = backward_induction(
+        backup, v_end, budget, keep=lambda q: q.argmax(axis=-1).astype(action_dtype)
+    )
+    return model.start @ v_0[0], actions
+
+
+def _expectation(
+    transition_probs: Float[Array, "S A S"], max_successors: int | None
+) -> Callable[[Float[Array, "E S"]], Float[Array, "E S A"]]:
+    """The function Σ_s' P(s'|s, a) v(e, s') of v."""
+    if max_successors is None or max_successors >= len(transition_probs):
+        return lambda v: jnp.einsum("san,en->esa", transition_probs, v)
+    probs, successors = jax.lax.top_k(transition_probs, max_successors)
+    return lambda v: jnp.einsum("sak,esak->esa", probs, v[:, successors])

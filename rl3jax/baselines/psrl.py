@@ -7,12 +7,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.baselines.episodic import (
-    EpisodicAgent,
-    Experience,
-    backward_induction,
-    expected_reward,
-)
+from rl3jax.baselines.episodic import EpisodicAgent, Experience, expected_reward
+from rl3jax.bellman import Backup
 from rl3jax.checks import ConfigError
 
 
@@ -40,13 +36,8 @@ class LoggedExperience(Experience):
         """The experience with one more transition; those after the H-th are lost."""
         num_states, num_actions, _ = self.counts.shape
         index = (s * num_actions + action) * num_states + s_next
-        experience = super().add(s, action, reward, s_next)
-        return LoggedExperience(
-            counts=experience.counts,
-            reward_sum=experience.reward_sum,
-            log=self.log.at[self.t].set(index),
-            t=self.t + 1,
-        )
+        added, log = super().add(s, action, reward, s_next), self.log.at[self.t].set(index)
+        return LoggedExperience(added.counts, added.reward_sum, log, self.t + 1)
 
 
 def sample_reward(
@@ -95,21 +86,15 @@ class PsrlAgent(EpisodicAgent):
         if self.horizon is None:
             raise ConfigError(f"{type(self).__name__} needs to know its horizon (for_horizon)")
         nothing = super().no_experience()
-        return LoggedExperience(
-            counts=nothing.counts,
-            reward_sum=nothing.reward_sum,
-            log=jnp.full(self.horizon, nothing.counts.size, jnp.int32),
-            t=jnp.int32(0),
-        )
+        log = jnp.full(self.horizon, nothing.counts.size, jnp.int32)
+        return LoggedExperience(nothing.counts, nothing.reward_sum, log, jnp.int32(0))
 
     @override
-    def q_values(self, experience: LoggedExperience, key: PRNGKeyArray) -> Float[Array, "E S A"]:
+    def backup(self, experience: LoggedExperience, key: PRNGKeyArray) -> Backup:
         key_reward, key_transition = jax.random.split(key)
         reward = sample_reward(key_reward, experience, self.prior_mean)
         transition_probs = sample_transition_probs(key_transition, experience)
-        return backward_induction(
-            lambda v: reward + transition_probs @ v, self.num_states, self.task_horizon
-        )
+        return lambda v: reward + transition_probs @ v
 
 
 class OptimisticPsrlAgent(PsrlAgent):

@@ -10,10 +10,10 @@ from typing_extensions import override
 from rl3jax.baselines.episodic import (
     EpisodicAgent,
     Experience,
-    backward_induction,
     expected_reward,
     expected_transition_probs,
 )
+from rl3jax.bellman import Backup
 
 DELTA = 0.05  # the probability, in theory, that a task lies outside of its confidence set
 
@@ -73,14 +73,10 @@ class Ucrl2Agent(EpisodicAgent):
     scale: jax.Array | float = 0.03
 
     @override
-    def q_values(self, experience: Experience, key: PRNGKeyArray) -> Float[Array, "E S A"]:
+    def backup(self, experience: Experience, key: PRNGKeyArray) -> Backup:
         del key
         width = confidence(experience.visits)
         reward = expected_reward(experience, self.prior_mean) + self.scale * width.reward
         transition_probs = expected_transition_probs(experience)
         radius = self.scale * width.transition
-        return backward_induction(
-            lambda v: reward + optimistic_mean(transition_probs, v, radius),
-            self.num_states,
-            self.task_horizon,
-        )
+        return lambda v: reward + optimistic_mean(transition_probs, v, radius)

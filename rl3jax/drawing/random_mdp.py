@@ -244,13 +244,8 @@ def optimal_q(episode: MetaEpisode) -> Float[np.ndarray, "S A"]:
     To convergence for a learner that does not plan anew each time; without any learner, with the
     defaults of value iteration.
     """
-    model = jax.device_get(episode.env.tabular(episode.task))
-    discount, sweeps = _planning(episode.learner, episode.env.task_horizon or episode.horizon)
-    q = np.zeros_like(model.mean_reward)
-    for _ in range(sweeps):
-        v = np.where(model.terminal, 0.0, q.max(axis=-1))
-        q = model.mean_reward + discount * model.transition_probs @ v
-    return q
+    planning = _planning(episode.learner, episode.env.task_horizon or episode.horizon)
+    return jax.device_get(episode.env.tabular(episode.task).action_values(*planning))
 
 
 def _planning(learner: ObjectLearner | None, longest: int) -> tuple[float, int]:

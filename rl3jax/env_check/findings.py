@@ -2,7 +2,6 @@
 
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,21 +56,8 @@ _KINDS: tuple[tuple[str, tuple[type[Exception], ...], str], ...] = (
 )
 
 
-def call(env: Any, name: str, function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`, where an exception is a finding about `name`.
-
-    Raises:
-        EnvFailureError: in place of any other exception.
-    """
-    try:
-        return function(*args)
-    except EnvFailureError:
-        raise
-    except Exception as error:
-        raise EnvFailureError(_as_finding(env, name, error)) from error
-
-
-def _as_finding(env: Any, name: str, error: Exception) -> EnvFinding:
+def as_finding(env: Any, name: str, error: Exception) -> EnvFinding:
+    """What an exception says is wrong with `name` of the environment."""
     first_line = next(iter(str(error).strip().splitlines()), "").rstrip(".:")
     message = f"{name} raises {type(error).__name__}: {first_line}{_line_of(env, error)}"
     for kind, errors, fix in _KINDS:
@@ -82,7 +68,6 @@ def _as_finding(env: Any, name: str, error: Exception) -> EnvFinding:
 
 def _line_of(env: Any, error: Exception) -> str:
     """The last line of the environment's own module that the exception came through."""
-    modules = (sys.modules.get(cls.__module__) for cls in type(env).__mro__[:1])
-    files = {getattr(module, "__file__", None) for module in modules}
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename in files]
+    file = getattr(sys.modules.get(type(env).__module__), "__file__", None)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
     return f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from rl3jax.env_check.findings import EnvFailureError, EnvFinding, call
+from rl3jax.env_check.findings import EnvFailureError, EnvFinding, as_finding
 from rl3jax.envs import Environment, EnvState, TabularModel
 
 WALK_STEPS = (256, 2048)
@@ -90,8 +90,17 @@ class Probe:
     # --- calls, in which an exception is a finding ---
 
     def call(self, name: str, function: Callable[..., Any], *args: Any) -> Any:
-        """`function(*args)`, where an exception is a finding about `name`."""
-        return call(self.env, name, function, *args)
+        """`function(*args)`, where an exception is a finding about `name`.
+
+        Raises:
+            EnvFailureError: in place of any other exception.
+        """
+        try:
+            return function(*args)
+        except EnvFailureError:
+            raise
+        except Exception as error:
+            raise EnvFailureError(as_finding(self.env, name, error)) from error
 
     def get(self, name: str) -> Any:
         """An attribute."""

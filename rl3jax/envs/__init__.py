@@ -1,10 +1,9 @@
 """Environments: distributions of tabular tasks, and how to make one by name."""
 
-import dataclasses
 import importlib
 from typing import Any
 
-from rl3jax.checks import nearest_name, one_line, shown
+from rl3jax.checks import ConfigError, nearest_name, one_line, shown
 from rl3jax.envs.bandit import Bandit
 from rl3jax.envs.base import (
     Environment,
@@ -20,6 +19,8 @@ from rl3jax.envs.base import (
 )
 from rl3jax.envs.gridworld import Gridworld
 from rl3jax.envs.random_mdp import RandomMdp
+from rl3jax.ranges import PLAIN
+from rl3jax.registry import REQUIRED, Registry
 
 __all__ = [
     "ENVIRONMENTS",
@@ -35,16 +36,44 @@ __all__ = [
     "TabularModel",
     "TaskDistribution",
     "Transition",
+    "describe_env",
+    "env_class",
     "env_options",
     "make_env",
+    "register",
     "sample_index",
 ]
 
-ENVIRONMENTS: dict[str, type[Environment]] = {
-    "bandit": Bandit,
-    "mdp": RandomMdp,
-    "gridworld": Gridworld,
-}
+ENVIRONMENTS: Registry[type[Environment]] = Registry(
+    "env", {"bandit": Bandit, "mdp": RandomMdp, "gridworld": Gridworld}, hidden=("variation",)
+)
+_USED: dict[str, type[Environment]] = {}
+"""Classes of environments that a trainer was given, by "module:Class"."""
+
+
+def register(name: str, cls: type[Environment]) -> None:
+    """Makes `make_env(name)`, `Config(env=name)` and `--env name` know an environment.
+
+    Raises:
+        ConfigError: if it is no frozen dataclass that extends `rl3jax.Environment`, the name is
+            taken, or an option has the name of a field of Config or of another part's option.
+    """
+    _check_environment(name, cls)
+    ENVIRONMENTS.register(name, cls)
+
+
+def env_class(name: str) -> type[Environment]:
+    """The class of the environment called `name`, of which "module:Class" is imported.
+
+    Raises:
+        ConfigError: if there is none. The message is one line.
+    """
+    if ":" in name:
+        return _USED.get(name) or _import_environment(name)
+    if name not in ENVIRONMENTS:
+        hint = nearest_name(name, ENVIRONMENTS)
+        raise ConfigError(f"unknown env {shown(name)}; {hint}, or module:Class")
+    return ENVIRONMENTS[name]
 
 
 def make_env(name: str, variation: str | None = None, **options: Any) -> Environment:
@@ -56,35 +85,75 @@ def make_env(name: str, variation: str | None = None, **options: Any) -> Environ
         **options: values of its other fields; see `env_options`.
 
     Raises:
-        ValueError: for a name, option, or value that is not allowed. The message is one line.
+        ConfigError: for a name, option, or value that is not allowed. The message is one line.
     """
-    env_class = _import_environment(name) if ":" in name else _named_environment(name)
-    allowed = env_options(env_class)
+    cls = env_class(name)
+    allowed = env_options(cls)
     for option in options:
         if option not in allowed:
             hint = nearest_name(option, allowed) if allowed else "it has no options"
-            raise ValueError(f"env {name!r} has no option {shown(option)}; {hint}")
-    if variation is None:
-        return env_class(**options)
-    if "variation" not in _fields(env_class):
-        raise ValueError(f"env {name!r} has no variations, so not {shown(variation)}")
-    return env_class(**options, variation=variation)
+            raise ConfigError(f"env {name!r} has no option {shown(option)}; {hint}")
+    for option, described in ENVIRONMENTS.options(cls).items():
+        if described.default is REQUIRED and option not in options:
+            raise ConfigError(f"env {name!r} needs a value of {option}")
+    if variation is not None:
+        if "variation" not in cls.__dataclass_fields__:
+            raise ConfigError(f"env {name!r} has no variations, so not {shown(variation)}")
+        options["variation"] = variation
+    env = cls(**options)
+    _check_hashes(env)
+    return env
 
 
-def env_options(env_class: type[Environment]) -> tuple[str, ...]:
+def env_options(cls: type[Environment]) -> tuple[str, ...]:
     """Names of an environment's options: its fields, except `variation`."""
-    return tuple(name for name in _fields(env_class) if name != "variation")
+    return tuple(ENVIRONMENTS.options(cls))
 
 
-def _fields(env_class: type[Environment]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(env_class))
+def describe_env(env: Environment) -> dict[str, Any]:
+    """What makes an equal environment by name: `env`, `variation`, and options, by these names.
+
+    Options are those that differ from the variation's own, as far as they are numbers, strings or
+    booleans. A class that is not registered is "module:Class".
+
+    Raises:
+        ConfigError: if a field does not hash, as arrays and lists do not.
+    """
+    cls = type(env)
+    _check_hashes(env)
+    names = [name for name, known in ENVIRONMENTS.items() if known is cls]
+    name = names[0] if names else f"{cls.__module__}:{cls.__qualname__}"
+    if not names:
+        _USED[name] = cls
+    variation = vars(env).get("variation")
+    given = {} if variation is None else {"variation": variation}
+    try:
+        usual: Any = cls(**given)
+    except TypeError:  # there are options without a default
+        usual = None
+    own = {option: getattr(env, option) for option in env_options(cls)}
+    return {
+        "env": name,
+        **(given if variation != getattr(cls, "variation", None) else {}),
+        **{
+            option: value
+            for option, value in own.items()
+            if isinstance(value, PLAIN) and value != getattr(usual, option, REQUIRED)
+        },
+    }
 
 
-def _named_environment(name: str) -> type[Environment]:
-    if name not in ENVIRONMENTS:
-        hint = nearest_name(name, ENVIRONMENTS)
-        raise ValueError(f"unknown env {shown(name)}; {hint}, or module:Class")
-    return ENVIRONMENTS[name]
+def _check_hashes(env: Environment) -> None:
+    """Programs are compiled for an environment's fields, and kept by their hash."""
+    for field, value in vars(env).items():
+        try:
+            hash(value)
+        except TypeError:
+            kind = type(value).__name__
+            raise ConfigError(
+                f"{field} of {type(env).__name__} is of type {kind}, which does not hash; make it "
+                "numbers, strings or a tuple of these"
+            ) from None
 
 
 def _import_environment(name: str) -> type[Environment]:
@@ -93,19 +162,23 @@ def _import_environment(name: str) -> type[Environment]:
     try:
         module = importlib.import_module(module_name)
     except (ImportError, TypeError, ValueError) as error:  # the latter two: malformed names
-        raise ValueError(
+        raise ConfigError(
             f"env {shown(name)}: cannot import {shown(module_name)}: {one_line(error)}"
         ) from error
-    env_class = getattr(module, class_name, None)
-    if env_class is None:
+    cls = getattr(module, class_name, None)
+    if cls is None:
         classes = [key for key, value in vars(module).items() if _is_environment(value)]
         hint = nearest_name(class_name, classes) if classes else "it has no environment"
-        raise ValueError(f"env {shown(name)}: no {shown(class_name)} in {module_name}; {hint}")
-    if not _is_environment(env_class):
-        raise ValueError(
+        raise ConfigError(f"env {shown(name)}: no {shown(class_name)} in {module_name}; {hint}")
+    _check_environment(name, cls)
+    return cls
+
+
+def _check_environment(name: str, cls: Any) -> None:
+    if not _is_environment(cls):
+        raise ConfigError(
             f"env {name!r} must be a @dataclass(frozen=True) that extends rl3jax.Environment"
         )
-    return env_class
 
 
 def _is_environment(value: Any) -> bool:

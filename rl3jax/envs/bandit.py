@@ -1,14 +1,15 @@
 """Bernoulli bandits: one state, and a new object-level episode at every pull."""
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from rl3jax.checks import check_choice, check_size
 from rl3jax.envs.base import Environment, TabularModel, Transition
+from rl3jax.ranges import OneOf, Size
 
 
 @struct.dataclass
@@ -34,15 +35,25 @@ class Bandit(Environment):
             unknown variation.
     """
 
-    num_arms: int = 5
-    variation: str = "iid"
+    num_arms: Size = 5
+    """Arms."""
+    variation: Annotated[str, OneOf(("iid", "ood"))] = "iid"
 
     num_states = 1
     task_horizon = 1
 
-    def __post_init__(self) -> None:
-        check_size("num_arms", self.num_arms)
-        check_choice("variation", self.variation, ("iid", "ood"))
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """Many tasks and few iterations; values are probabilities."""
+        del algo, horizon
+        return {
+            "n_tasks": 4096,
+            "iterations": 60,
+            "minibatches": 64,
+            "gae_lambda": 0.8,
+            "value_scale": 1.0,
+            "squash_values": True,
+        }
 
     @property
     def num_actions(self) -> int:

@@ -4,6 +4,7 @@
 """
 
 import abc
+import functools
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
@@ -13,6 +14,9 @@ from flax import struct
 from gymnax.environments import environment, spaces
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
+
+from rl3jax.bellman import backward_induction
+from rl3jax.ranges import check_fields
 
 
 @struct.dataclass
@@ -50,6 +54,21 @@ class TabularModel(NamedTuple):
     mean_reward: jax.Array
     start: jax.Array
     terminal: jax.Array
+
+    @functools.partial(jax.jit, static_argnames="steps")
+    def action_values(self, discount: Float[ArrayLike, ""], steps: int) -> Float[Array, "S A"]:
+        """The optimal q(s, a) with `steps` steps to go, fewer if a terminal state is entered.
+
+        So many sweeps of value iteration from 0 give the same.
+        """
+
+        def backup(v: Float[Array, " S"]) -> Float[Array, "S A"]:
+            v = jnp.where(self.terminal, 0.0, v)
+            return self.mean_reward + discount * self.transition_probs @ v
+
+        v_end = jnp.zeros_like(self.start)
+        v, _ = backward_induction(backup, v_end, steps - 1, keep=lambda q: None)
+        return backup(v)
 
 
 State: TypeAlias = Int[Array, ""] | Float[Array, " D"]
@@ -178,6 +197,24 @@ class Environment(TaskDistribution):
     and `tabular`; the base makes of these an environment that restarts in the same task.
     `rl3jax.check_env` says what is wrong with one.
     """
+
+    def __post_init__(self) -> None:
+        check_fields(self, bare_may_be_none=True)
+
+    @classmethod
+    def training_horizon(cls, variation: str | None) -> int:
+        """The interaction budget to train for if no other is asked for, in env steps."""
+        del variation
+        return 100
+
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """What a training here should have otherwise than elsewhere, by names of `Config`.
+
+        Fields and options of learners and networks; those that a run has not are left out.
+        """
+        del algo, horizon
+        return {}
 
     @property
     @abc.abstractmethod

@@ -2,24 +2,26 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Interval
 from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from rl3jax.checks import ConfigError, check_choice, check_number, shown
+from rl3jax.bellman import backward_induction
+from rl3jax.checks import ConfigError, check_at_most, check_choice
 from rl3jax.envs.base import Environment, TabularModel, Transition, sample_index
+from rl3jax.ranges import Count, OneOf, Probability, Size
 
 NORMAL, START, WATER, WARNING, FATAL, GOAL, OBSTACLE = range(7)
 TILE_LETTERS = " SW!XGO"
 """A letter a tile, at the index of its code."""
 
 ACTIONS = ("noop", "north", "east", "south", "west")
-NOOP = 0
 _STEPS = np.array([(0, 0), (-1, 0), (0, 1), (1, 0), (0, -1)])  # of the actions: rows, columns
 _LEFT = np.array([0, 4, 1, 2, 3])  # the direction 90° to the left of each; noop has none
 _RIGHT = np.array([0, 2, 3, 4, 1])
@@ -104,38 +106,43 @@ class Gridworld(Environment):
     Grids are drawn anew until the optimal expected undiscounted return from the start within 100
     steps lies in [min_optimal_return, max_optimal_return].
 
-    Attributes:
-        variation: a key of `VARIATIONS`. It decides every option that is not given.
-        side: rows, and columns, of the grid.
-        num_obstacle_sets, obstacle_set_len: straight segments of obstacles, and tiles in each.
-        num_water_sets, water_set_length: straight segments of water, and tiles in each.
-        num_fatal: fatal tiles, each between four warnings.
-        min_goal_manhat: least Manhattan distance from the start to the goal, in tiles.
-        slip: probability that a move goes astray.
-        step_reward, water_reward, warning_reward, fatal_reward, goal_reward: on entering.
-        min_optimal_return, max_optimal_return: what an accepted grid is worth.
-
     Raises:
         ValueError: on construction, for an unknown variation, an option out of its range, or
             options with which no grid is accepted. The message is one line.
     """
 
-    variation: str = "13x13"
-    side: int = _BY_VARIATION
-    num_obstacle_sets: int = _BY_VARIATION
-    obstacle_set_len: int = _BY_VARIATION
-    num_water_sets: int = _BY_VARIATION
-    water_set_length: int = _BY_VARIATION
-    num_fatal: int = _BY_VARIATION
-    min_goal_manhat: int = _BY_VARIATION
-    slip: float = _BY_VARIATION
+    variation: Annotated[str, OneOf(tuple(VARIATIONS))] = "13x13"
+    """A key of `VARIATIONS`. It decides every option that is not given."""
+    side: Annotated[int, Interval(ge=2, le=127)] = _BY_VARIATION
+    """Rows, and columns. This and what follows, None: the variation's."""
+    num_obstacle_sets: Count = _BY_VARIATION
+    """Straight segments of obstacles."""
+    obstacle_set_len: Size = _BY_VARIATION
+    """Tiles in a segment of obstacles."""
+    num_water_sets: Count = _BY_VARIATION
+    """Straight segments of water."""
+    water_set_length: Size = _BY_VARIATION
+    """Tiles in a segment of water."""
+    num_fatal: Count = _BY_VARIATION
+    """Fatal tiles, each between four warnings."""
+    min_goal_manhat: Size = _BY_VARIATION
+    """Least Manhattan distance from start to goal, in tiles."""
+    slip: Probability = _BY_VARIATION
+    """Probability that a move goes astray."""
     step_reward: float = _BY_VARIATION
+    """Reward of a step onto a normal tile."""
     water_reward: float = _BY_VARIATION
+    """Reward of a step onto water."""
     warning_reward: float = _BY_VARIATION
+    """Reward of a step onto a warning."""
     fatal_reward: float = _BY_VARIATION
+    """Reward of a step onto a fatal tile."""
     goal_reward: float = _BY_VARIATION
+    """Reward of a step onto the goal."""
     min_optimal_return: float = _BY_VARIATION
+    """A grid is drawn anew if its optimal return is less."""
     max_optimal_return: float = _BY_VARIATION
+    """A grid is drawn anew if its optimal return is more."""
 
     num_actions = len(ACTIONS)
     task_horizon = None
@@ -147,25 +154,50 @@ class Gridworld(Environment):
         for name, value in published.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        self._check_options()
+        super().__post_init__()
+        self._check_options_together()
         if any(getattr(self, name) != value for name, value in published.items()):
             _check_admits_grids(self)
 
-    def _check_options(self) -> None:
-        _check_whole("side", self.side, 2, 127)
+    def _check_options_together(self) -> None:
         for name in ("num_obstacle_sets", "num_water_sets", "num_fatal"):
-            _check_whole(name, getattr(self, name), 0, self.num_states)
+            check_at_most(name, getattr(self, name), self.num_states)
         longest = (self.side + 1) // 2  # fits wherever it starts, since it grows to the centre
         for name in ("obstacle_set_len", "water_set_length"):
-            _check_whole(name, getattr(self, name), 1, longest)
-        _check_whole("min_goal_manhat", self.min_goal_manhat, 1, 2 * (self.side // 2))
-        check_number("slip", self.slip, 0, 1)
-        for name in _13X13:
-            if name.endswith(("_reward", "_return")):
-                check_number(name, getattr(self, name))
-        check_number(
-            "max_optimal_return", self.max_optimal_return, low=float(self.min_optimal_return)
-        )
+            check_at_most(name, getattr(self, name), longest)
+        check_at_most("min_goal_manhat", self.min_goal_manhat, 2 * (self.side // 2))
+        low, high = self.min_optimal_return, self.max_optimal_return
+        if high < low:
+            raise ConfigError(
+                f"max_optimal_return must be at least min_optimal_return, {low:g}, not {high:g}"
+            )
+
+    @classmethod
+    def training_horizon(cls, variation: str | None) -> int:
+        """The paper's, by the grid's size."""
+        return 250 if variation == "11x11" else 350
+
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """Fewer, longer meta-episodes; planning by fixed numbers of sweeps; small rewards."""
+        del horizon
+        return {
+            "n_tasks": 128,
+            "iterations": 800,
+            "minibatches": 8,
+            "learning_rate": 1e-3,
+            "entropy": 0.03,
+            "planning_discount": 0.97,
+            "smoothing": 0.0,
+            "tolerance": 0.1,
+            "known_states": "visited",
+            "warm_start": True,
+            "sweeps_per_step": 2 if algo == "rl3-coarse" else 4,  # there each carries two tiles
+            "value_scale": 0.3,
+            "squash_values": True,
+            "reward_scale": 0.05,
+            "critic_scale": 0.05,
+        }
 
     @property
     def num_states(self) -> int:
@@ -341,29 +373,27 @@ class Gridworld(Environment):
         carries_on = ~_is_terminal(tiles).ravel()
         blocked = _around(tiles == OBSTACLE, True).reshape(4, self.num_states)
         slip = self._slip(tiles).ravel()
+        # Where the northern, eastern, … neighbours begin in flat cells padded by a row.
+        offsets = 0, self.side + 1, 2 * self.side, self.side - 1
 
-        def step_back(_: Int[ArrayLike, ""], v: Float[Array, " S"]) -> Float[Array, " S"]:
+        def backup(v: Float[Array, " S"]) -> Float[Array, "S A"]:
             entered = reward + carries_on * v
             padded = jnp.pad(entered, self.side)
-            beside = [padded[start:][: v.size] for start in self._neighbour_offsets]
+            beside = [padded[start:][: v.size] for start in offsets]
             moved = [jnp.where(b, entered, x) for b, x in zip(blocked, beside, strict=True)]
             moves = [
                 (1 - slip) * moved[i] + slip / 2 * (moved[i - 1] + moved[(i + 1) % 4])
                 for i in range(4)
             ]
-            return functools.reduce(jnp.maximum, moves, entered)  # the best move, or to stay
+            return jnp.stack([entered, *moves], axis=-1)
 
-        v = jax.lax.fori_loop(0, FILTER_STEPS, step_back, jnp.zeros(self.num_states))
+        v_end = jnp.zeros(self.num_states)
+        v, _ = backward_induction(backup, v_end, FILTER_STEPS, keep=lambda q: None)
         return v[self._centre_index]
 
     @property
     def _centre_index(self) -> int:
         return (self.side // 2) * (self.side + 1)
-
-    @property
-    def _neighbour_offsets(self) -> tuple[int, int, int, int]:
-        """Where the northern, eastern, … neighbours begin in flat cells padded by a row."""
-        return 0, self.side + 1, 2 * self.side, self.side - 1
 
 
 def _is_terminal(tile: Int[Array, "*any"]) -> Bool[Array, "*any"]:
@@ -392,13 +422,6 @@ def _targets(side: int) -> Int[np.ndarray, "S A"]:
 
 
 # --- options of one's own -----------------------------------------------------------------------
-
-
-def _check_whole(name: str, value: Any, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigError(
-            f"{name} must be a whole number from {least} to {most}, not {shown(value)}"
-        )
 
 
 def _check_admits_grids(env: Gridworld) -> None:

@@ -1,19 +1,20 @@
 """Random MDPs: dense random transitions and random rewards."""
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from rl3jax.checks import check_choice, check_size
 from rl3jax.envs.base import (
     Environment,
     TabularModel,
     Transition,
     sample_index,
 )
+from rl3jax.ranges import OneOf, Size
 
 ALIASES = {"ood": "ood-dirichlet"}
 VARIATIONS = ("iid", "ood-dirichlet", "ood-uniform-reward")
@@ -52,18 +53,28 @@ class RandomMdp(Environment):
             variation.
     """
 
-    num_states: int = 10
-    num_actions: int = 5
-    task_horizon: int = 10
-    variation: str = "iid"
+    num_states: Size = 10
+    """States."""
+    num_actions: Size = 5
+    """Actions."""
+    task_horizon: Size = 10
+    """Steps of an object-level episode."""
+    variation: Annotated[str, OneOf((*VARIATIONS, *ALIASES))] = "iid"
 
     def __post_init__(self) -> None:
-        check_size("num_states", self.num_states)
-        check_size("num_actions", self.num_actions)
-        check_size("task_horizon", self.task_horizon)
-        check_choice("variation", self.variation, (*VARIATIONS, *ALIASES))
+        super().__post_init__()
         # An alias equals, and hashes as, what it stands for.
         object.__setattr__(self, "variation", ALIASES.get(self.variation, self.variation))
+
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """A longer sight for longer budgets, and what tells of an episode's last steps."""
+        return {
+            "discount": max(0.99, 1 - 1.5 / horizon),
+            "gae_lambda": 0.8,
+            "squash_values": True,
+            "mean_rewards": algo == "rl3",
+        }
 
     def sample_task(self, key: PRNGKeyArray) -> RandomMdpTask:
         """Independent transition rows and mean rewards. The key is consumed."""

@@ -105,9 +105,13 @@ def gae(
 def normalise(
     x: Float[Array, "..."], mean: Callable[[jax.Array], jax.Array] = jnp.mean
 ) -> Float[Array, "..."]:
-    """Zero mean and unit standard deviation over all entries; `mean` may look beyond `x`."""
-    centred = x - mean(x)
-    return centred / (jnp.sqrt(mean(jnp.square(centred))) + 1e-8)
+    """Zero mean and unit standard deviation over all entries; `mean` may look beyond `x`.
+
+    Equal entries become 0, whatever rounding makes of their mean.
+    """
+    centre = mean(x)
+    centred = x - centre
+    return centred / (jnp.sqrt(mean(jnp.square(centred))) + 1e-8 + 1e-5 * jnp.abs(centre))
 
 
 def clipped_surrogate(

@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from rl3jax.ranges import check_fields
+
 Carry: TypeAlias = Any
 """What a memory holds of one task's meta-episode so far: a pytree of arrays, maybe empty."""
 
@@ -17,6 +19,10 @@ class Memory(nn.Module):
     (`unroll`): both must give the same features, so each kind writes its arithmetic once and uses
     it in both. Fields are sizes and constants, hashable.
     """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        super().__post_init__()
 
     @property
     def rows_at_a_time(self) -> int | None:

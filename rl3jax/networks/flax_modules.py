@@ -4,11 +4,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rl3jax.checks import ConfigError, shown
 from rl3jax.networks.base import Memory
+from rl3jax.networks.layers import in_default_float
 
 
 class Recurrent(Memory):
@@ -27,7 +27,7 @@ class Recurrent(Memory):
 
     def _initial_carry(self, input_shape: tuple[int, ...]) -> Any:
         carry = self.cell.initialize_carry(jax.random.key(0), input_shape)
-        return jax.tree.map(lambda x: x.astype(jnp.result_type(x, float)), carry)
+        return jax.tree.map(in_default_float, carry)
 
     def __call__(self, carry: Any, x: Float[Array, " D"]) -> tuple[Any, Float[Array, " F"]]:
         """The cell's step."""
@@ -68,7 +68,7 @@ def as_memory(network: Any) -> Memory:
     """
     if not isinstance(network, nn.Module):
         raise ConfigError(f"network must be a flax.linen module, not {shown(network)}")
-    network = _with_floats(network.clone(name=None, parent=None))
+    network = _with_floats(network).clone(name=None, parent=None)
     try:
         hash(network)
     except TypeError as error:
@@ -84,10 +84,11 @@ def as_memory(network: Any) -> Memory:
 
 def _with_floats(network: nn.Module) -> nn.Module:
     """Whole numbers in float fields as floats: modules with 1 and 1.0 would be taken for one."""
-    fields = network.__dataclass_fields__
-    changes: dict[str, Any] = {
-        name: float(value)
-        for name, field in fields.items()
-        if field.type in (float, "float") and type(value := getattr(network, name)) is int
-    }
-    return network.clone(**changes) if changes else network
+    changes: dict[str, Any] = {}
+    for name, field in network.__dataclass_fields__.items():
+        value = getattr(network, name, None)
+        if isinstance(value, nn.Module) and name != "parent":
+            changes[name] = _with_floats(value)
+        elif type(value) is int and field.type in (float, "float"):
+            changes[name] = float(value)
+    return network.clone(**changes)

@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from rl3jax.checks import check_size, largest_divisor
+from rl3jax.checks import largest_divisor
 from rl3jax.devices import on_cpu
 from rl3jax.networks.base import Memory
 from rl3jax.networks.layers import Dense, dense, init_dense, outer_sum
+from rl3jax.ranges import Size
 
 
 class Cell(NamedTuple):
@@ -63,13 +64,8 @@ class Gru(Memory):
         ValueError: a size is not a positive integer.
     """
 
-    width: int = 256
-    embedding: int = 64
-
-    def __post_init__(self) -> None:
-        check_size("width", self.width)
-        check_size("embedding", self.embedding)
-        super().__post_init__()
+    width: Size = 256
+    embedding: Size = 64
 
     def initial_carry(self, horizon: int, num_inputs: int) -> Float[Array, " U"]:
         """The state of zeros."""

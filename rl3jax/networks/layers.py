@@ -104,3 +104,8 @@ def layer_norm(layer: LayerNorm, x: Float[Array, "*batch d"]) -> Float[Array, "*
     """Brings the last axis to mean 0 and variance 1, then scales and shifts it."""
     rows = jax.nn.standardize(x.reshape(-1, x.shape[-1]), axis=-1, epsilon=1e-5)
     return (rows * layer.scale[None] + layer.bias[None]).reshape(x.shape)
+
+
+def in_default_float(x: Array) -> Array:
+    """An array of floats in JAX's default type: flax's own are float32 whatever that is."""
+    return x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x

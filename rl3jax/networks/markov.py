@@ -3,10 +3,10 @@
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from rl3jax.checks import check_size
 from rl3jax.devices import on_cpu
 from rl3jax.networks.base import Memory
 from rl3jax.networks.layers import dense_layer
+from rl3jax.ranges import Size
 
 
 class Markov(Memory):
@@ -22,11 +22,7 @@ class Markov(Memory):
         ValueError: a size is not a positive integer.
     """
 
-    width: int = 64
-
-    def __post_init__(self) -> None:
-        check_size("width", self.width)
-        super().__post_init__()
+    width: Size = 64
 
     @property
     def rows_at_a_time(self) -> int | None:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from rl3jax.checks import check_size
+from rl3jax.checks import ConfigError, check_size
 from rl3jax.devices import has_flash_attention, on_cpu
 from rl3jax.networks.base import Memory
 from rl3jax.networks.layers import (
@@ -26,6 +26,7 @@ from rl3jax.networks.layers import (
     init_layer_norm,
     layer_norm,
 )
+from rl3jax.ranges import Size
 
 SHORTEST_PREFIX = 256
 """Steps in the shortest of a cache's copies; every further one is twice as long."""
@@ -111,20 +112,18 @@ class Transformer(Memory):
         ValueError: a size is not a positive integer, or `heads` does not divide `width`.
     """
 
-    width: int = 64
-    layers: int = 2
-    heads: int = 4
-    horizon: int = 100
+    width: Size = 64
+    layers: Size = 2
+    heads: Size = 4
+    horizon: Size = 100
 
     def __post_init__(self) -> None:
-        for name in ("width", "layers", "heads", "horizon"):
-            check_size(name, getattr(self, name))
+        super().__post_init__()
         if self.width % self.heads:
-            raise ValueError(
+            raise ConfigError(
                 f"width must be a multiple of heads ({self.heads}) in a transformer, "
                 f"got {self.width}"
             )
-        super().__post_init__()
 
     @property
     def rows_at_a_time(self) -> int:

@@ -19,10 +19,13 @@ from rl3jax.object_level.base import (
 )
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
+from rl3jax.object_level.registry import ALGORITHMS, OBJECT_LEVEL, make_learner
 from rl3jax.object_level.value_iteration import ValueIteration, value_iteration
 
 __all__ = [
+    "ALGORITHMS",
     "COUNT",
+    "OBJECT_LEVEL",
     "PLAIN",
     "REWARD",
     "VALUE",
@@ -37,7 +40,15 @@ __all__ = [
     "TabularLearner",
     "ValueIteration",
     "abstraction",
+    "make_learner",
     "none",
     "q_learning",
+    "register",
     "value_iteration",
 ]
+
+register = OBJECT_LEVEL.register
+"""Makes `Config(object_level=name)` know a learner: `register(name, make)`.
+
+Of `make(env, horizon, **options)` all further arguments are options, flags as well.
+"""

@@ -11,8 +11,9 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
-from rl3jax.checks import ConfigError, check_number, check_size
+from rl3jax.checks import ConfigError
 from rl3jax.object_level.base import Estimates, Features, Table, TabularLearner, count_feature
+from rl3jax.ranges import Positive, Size
 
 
 @struct.dataclass
@@ -47,8 +48,8 @@ class Abstraction(TabularLearner):
 
     learner: TabularLearner
     coordinates: tuple[tuple[float, ...], ...]
-    radius: float
-    size: int
+    radius: Positive
+    size: Size
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,8 +70,6 @@ class Abstraction(TabularLearner):
                 f"coordinates must have num_states = {self.num_states} rows, not {len(coordinates)}"
             )
         object.__setattr__(self, "coordinates", coordinates)
-        check_number("radius", self.radius, 0, low_allowed=False)
-        check_size("size", self.size)
 
     def init_params(self, key: PRNGKeyArray) -> Any:
         """Those of the learner on clusters."""

@@ -12,7 +12,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
-from rl3jax.checks import check_size
+from rl3jax.ranges import Size, check_fields
 
 Table: TypeAlias = Any
 """A learner's own pytree of arrays."""
@@ -197,12 +197,11 @@ class TabularLearner(ObjectLearner):
         ValueError: on construction, if a field's value is not allowed.
     """
 
-    num_states: int
-    num_actions: int
+    num_states: Size
+    num_actions: Size
 
     def __post_init__(self) -> None:
-        check_size("num_states", self.num_states)
-        check_size("num_actions", self.num_actions)
+        check_fields(self)
 
     @abc.abstractmethod
     def q_table(self, table: Table) -> Float[Array, "S A"]:

@@ -1,6 +1,7 @@
 """Object-level RL by Q-learning: no model, one entry of the table a step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,8 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.checks import check_number
 from rl3jax.object_level.base import Estimates, TabularLearner
+from rl3jax.ranges import Fraction, Probability
 
 
 @struct.dataclass
@@ -29,16 +30,9 @@ class QLearningTable:
 class QLearning(TabularLearner):
     """Tabular Q-learning (Watkins and Dayan, 1992); see `q_learning`."""
 
-    discount: float
-    step_size: float | None
+    discount: Probability
+    step_size: Fraction | None
     initial_value: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_number("discount", self.discount, 0, 1)
-        check_number("initial_value", self.initial_value)
-        if self.step_size is not None:
-            check_number("step_size", self.step_size, 0, 1, low_allowed=False)
 
     def init(self) -> QLearningTable:
         """No data; every value is the initial one."""
@@ -102,3 +96,23 @@ def q_learning(
         step_size=step_size,
         initial_value=initial_value,
     )
+
+
+def make_q_learning(
+    env: Any,
+    horizon: int,
+    planning_discount: Probability = 0.95,
+    step_size: Fraction | None = None,
+    initial_value: float = 0.0,
+) -> QLearning:
+    """The learner for an environment's states and actions.
+
+    Args:
+        env: the environment.
+        horizon: steps of a meta-episode.
+        planning_discount: Discount of object-level RL, per env step.
+        step_size: Step size. None: 1/N(s, a).
+        initial_value: Q before any data, in reward units.
+    """
+    del horizon
+    return q_learning(env.num_states, env.num_actions, planning_discount, step_size, initial_value)

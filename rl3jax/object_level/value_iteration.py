@@ -1,6 +1,7 @@
 """Object-level RL by planning in an estimated model: the paper's choice."""
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.checks import ConfigError, check_choice, check_flag, check_number, check_size
+from rl3jax.checks import ConfigError
 from rl3jax.object_level.base import Estimates, TabularLearner
 from rl3jax.object_level.model import (
     Backup,
@@ -22,8 +23,9 @@ from rl3jax.object_level.model import (
     visits,
 )
 from rl3jax.object_level.planning import sweep, sweep_with_variance
+from rl3jax.ranges import Count, NonNegative, OneOf, Probability, Size
 
-KNOWN = ("all", "visited")
+Known = Annotated[str, OneOf(("all", "visited"))]
 
 
 @struct.dataclass
@@ -47,36 +49,22 @@ class ValueIterationTable:
 class ValueIteration(TabularLearner):
     """Value iteration in the estimated model, anew after every step; see `value_iteration`."""
 
-    discount: float
-    smoothing: float
-    max_sweeps: int
-    tolerance: float
-    known: str
+    discount: Probability
+    smoothing: NonNegative
+    max_sweeps: Size
+    tolerance: NonNegative
+    known: Known
     warm_start: bool
-    sweeps_per_step: int | None
-    slots: int | None
+    sweeps_per_step: Size | None
+    slots: Size | None
     standard_errors: bool
     optimism: float | None
     mean_rewards: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("discount", self.discount, 0, 1)
-        check_number("smoothing", self.smoothing, 0)
-        check_size("max_sweeps", self.max_sweeps)
-        check_number("tolerance", self.tolerance, 0)
-        check_choice("known", self.known, KNOWN)
-        for name in ("warm_start", "standard_errors", "mean_rewards"):
-            check_flag(name, getattr(self, name))
-        if self.slots is not None:
-            check_size("slots", self.slots)
-        if self.optimism is not None:
-            check_number("optimism", self.optimism)
-        if self.sweeps_per_step is not None:
-            check_size("sweeps_per_step", self.sweeps_per_step)
-            self._check_sweeps_can_go_on()
-
-    def _check_sweeps_can_go_on(self) -> None:
+        if self.sweeps_per_step is None:
+            return
         if self.discount == 1:
             raise ConfigError(
                 "sweeps_per_step needs a discount below 1, or values never settle; without it, "
@@ -234,6 +222,59 @@ def value_iteration(  # noqa: PLR0913 (a learner is made of its options)
         warm_start=warm_start,
         sweeps_per_step=sweeps_per_step,
         slots=slots,
+        standard_errors=standard_errors,
+        optimism=optimism,
+        mean_rewards=mean_rewards,
+    )
+
+
+def make_value_iteration(  # noqa: PLR0913 (each is a flag)
+    env: Any,
+    horizon: int,
+    planning_discount: Probability = 0.95,
+    smoothing: NonNegative = 0.1,
+    max_sweeps: Size | None = None,
+    tolerance: NonNegative = 0.01,
+    known_states: Known = "all",
+    warm_start: bool = False,
+    sweeps_per_step: Count = 0,
+    successor_slots: Size | None = None,
+    standard_errors: bool = False,
+    optimism: float | None = None,
+    mean_rewards: bool = False,
+) -> ValueIteration:
+    """The learner for an environment's states and actions.
+
+    Args:
+        env: the environment.
+        horizon: steps of a meta-episode.
+        planning_discount: Discount of object-level RL, per env step.
+        smoothing: Pseudo-count added to every transition of the estimated model.
+        max_sweeps: Value-iteration sweeps per env step at most. None: the environment's task
+            horizon.
+        tolerance: Value iteration ends below this change of q, in reward units.
+        known_states: States in the estimated model: all or visited.
+        warm_start: Sweeps go on from the last q while the known states are the same.
+        sweeps_per_step: Instead of planning to the tolerance: sweeps per env step, always going on
+            from the last q; 0: plan to the tolerance.
+        successor_slots: Next states that the model can hold of a state and action. None: what the
+            environment needs.
+        standard_errors: Also estimate and show standard errors of the values.
+        optimism: Also plan and show optimistic values, in which a state and action never tried are
+            worth this, in reward units. None: off.
+        mean_rewards: Also show the mean rewards of the actions in the current state.
+    """
+    return value_iteration(
+        env.num_states,
+        env.num_actions,
+        planning_discount,
+        smoothing,
+        max_sweeps or env.task_horizon or horizon,
+        tolerance,
+        known_states,
+        warm_start,
+        sweeps_per_step=sweeps_per_step or None,
+        slots=successor_slots or env.max_successors,
         standard_errors=standard_errors,
         optimism=optimism,
         mean_rewards=mean_rewards,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.checks import check_size
 from rl3jax.networks import Memory
+from rl3jax.networks.layers import in_default_float
 from rl3jax.policy.heads import Head
 
 Params: TypeAlias = Any
@@ -52,13 +53,13 @@ class Network:
             carry = self.initial_carry(1, num_inputs)
             (_, features), memory = self.memory.init_with_output(key_memory, carry, x)
             head = self.head.init(key_head, features, x)
-            return jax.tree.map(_in_default_float, {"memory": memory, "head": head})
+            return jax.tree.map(in_default_float, {"memory": memory, "head": head})
 
         return draw(jax.random.key_data(key))
 
     def initial_carry(self, horizon: int, num_inputs: int) -> Any:
         """What the memory holds of one task before the first of `horizon` steps."""
-        return jax.tree.map(_in_default_float, self.memory.initial_carry(horizon, num_inputs))
+        return self.memory.initial_carry(horizon, num_inputs)
 
     def step(
         self, params: Params, carry: Any, x: Float[Array, " D"]
@@ -80,8 +81,3 @@ class Network:
     @staticmethod
     def _apply(module: nn.Module, params: Params, *args: Any, **options: Any) -> Any:
         return module.apply(params, *args, **options)
-
-
-def _in_default_float(x: Array) -> Array:
-    """Flax's own cells are float32 whatever JAX's default is."""
-    return x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x

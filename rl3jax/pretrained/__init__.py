@@ -15,7 +15,7 @@ from rl3jax.agent_files import load_agent, save_agent
 from rl3jax.checks import check_choice
 from rl3jax.config import Config
 from rl3jax.files import read_json, write_text
-from rl3jax.run_folder import RunFolder
+from rl3jax.runs.folder import RunFolder
 
 FOLDER = Path(__file__).parent
 CARD_FILE = "card.json"

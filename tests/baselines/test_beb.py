@@ -10,7 +10,8 @@ from rl3jax.baselines.episodic import (
     expected_reward,
     expected_transition_probs,
 )
-from rl3jax.object_level.planning import finite_horizon_plan
+from rl3jax.baselines.optimal import finite_horizon_plan
+from rl3jax.envs import TabularModel
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,9 @@ def test_the_bonus_by_hand():
 
 def test_without_bonus_it_is_certainty_equivalence(experience):
     q = agent(beta=0.0).q_values(experience, jax.random.key(0))
-    model = expected_transition_probs(experience), expected_reward(experience, 1.0)
-    value, actions = finite_horizon_plan(*model, jnp.eye(3)[0], jnp.zeros(3, bool), 4, 4)
+    probs, reward = expected_transition_probs(experience), expected_reward(experience, 1.0)
+    model = TabularModel(probs, reward, start=jnp.eye(3)[0], terminal=jnp.zeros(3, bool))
+    value, actions = finite_horizon_plan(model, 4, 4)
     np.testing.assert_allclose(q[0, 0].max(), value, rtol=1e-6)
     for e in range(4):
         np.testing.assert_array_equal(q[e].argmax(axis=-1), actions[e, e])

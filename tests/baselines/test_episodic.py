@@ -7,15 +7,15 @@ from rl3jax import ConfigError, make_env
 from rl3jax.baselines.beb import BebAgent
 from rl3jax.baselines.episodic import (
     EpisodicAgent,
-    backward_induction,
     expected_reward,
     expected_transition_probs,
 )
+from rl3jax.baselines.optimal import finite_horizon_plan
 from rl3jax.baselines.psrl import OptimisticPsrlAgent, PsrlAgent
 from rl3jax.baselines.ucrl2 import Ucrl2Agent
 from rl3jax.baselines.uniform import UniformAgent
+from rl3jax.bellman import backward_induction
 from rl3jax.envs import RandomMdp
-from rl3jax.object_level.planning import finite_horizon_plan
 from rl3jax.rollout import rollout, rollouts, sample_tasks
 
 AGENTS = (PsrlAgent, OptimisticPsrlAgent, BebAgent, Ucrl2Agent)
@@ -43,19 +43,16 @@ def test_beliefs_by_hand():
 # --- plans ----------------------------------------------------------------------------------------
 
 
-def test_backward_induction_by_hand():
-    """One state; action 0 pays 1, so q = steps to go, less 1 for action 1."""
-    reward = jnp.array([[1.0, 0.0]])
-    q = backward_induction(lambda v: reward + v[:, None], 1, 3)
-    np.testing.assert_array_equal(q, [[[3, 2]], [[2, 1]], [[1, 0]]])
-
-
 @pytest.mark.parametrize("seed", range(3))
-def test_backward_induction_is_the_optimal_plan_of_one_episode(seed):
+def test_the_optimal_plan_of_one_episode_is_backward_induction(seed):
     env = make_env("mdp", num_states=4, num_actions=3, task_horizon=5)
     model = env.tabular(env.sample_task(jax.random.key(seed)))
-    q = backward_induction(lambda v: model.mean_reward + model.transition_probs @ v, 4, 5)
-    value, actions = finite_horizon_plan(*model, env.task_horizon, env.task_horizon)
+
+    def backup(v):
+        return model.mean_reward + model.transition_probs @ v
+
+    _, q = backward_induction(backup, jnp.zeros(4), 5, keep=lambda q: q)
+    value, actions = finite_horizon_plan(model, env.task_horizon, env.task_horizon)
     np.testing.assert_allclose(q[0].max(axis=-1)[0], value, rtol=1e-6)
     for e in range(5):  # the plan for the whole meta-episode is here that of its only episode
         np.testing.assert_array_equal(q[e].argmax(axis=-1), actions[e, e])
@@ -64,11 +61,11 @@ def test_backward_induction_is_the_optimal_plan_of_one_episode(seed):
 class ByTotal(EpisodicAgent):
     """Plans the action `total visits mod A`, everywhere."""
 
-    def q_values(self, experience, key):
+    def backup(self, experience, key):
         del key
         action = experience.visits.sum() % self.num_actions
-        shape = (self.task_horizon, self.num_states, self.num_actions)
-        return jnp.broadcast_to(jax.nn.one_hot(action, self.num_actions), shape)
+        q = jax.nn.one_hot(jnp.full(self.num_states, action), self.num_actions)
+        return lambda v: q
 
 
 def test_a_plan_is_followed_for_a_whole_episode():
@@ -114,7 +111,7 @@ def test_with_much_experience_every_plan_is_nearly_optimal(agent_class):
     if isinstance(agent, PsrlAgent):
         experience = experience.replace(log=jnp.asarray(triples, jnp.int32))
     plan = agent.q_values(experience, jax.random.key(5)).argmax(axis=-1)
-    optimum, _ = finite_horizon_plan(*model, 5, 5)
+    optimum, _ = finite_horizon_plan(model, 5, 5)
     assert value_of(plan, model)[0] > optimum - 0.02
 
 

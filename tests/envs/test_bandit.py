@@ -65,7 +65,7 @@ def test_the_model_of_a_bandit():
 
 @pytest.mark.parametrize("num_arms", [0, -1, 2.5, "5", True, None])
 def test_a_bandit_needs_a_whole_number_of_arms(num_arms, unchecked):
-    with pytest.raises(ValueError, match="num_arms must be a whole number of at least 1") as error:
+    with pytest.raises(ValueError, match=r"num_arms must be (at least 1|a whole number)") as error:
         unchecked(Bandit)(num_arms=num_arms)
     assert repr(num_arms) in str(error.value)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from rl3jax.envs import sample_index
+from rl3jax.envs import RandomMdp, TabularModel, sample_index
 
 
 def sample_many(probs, n, seed=0):
@@ -34,3 +34,24 @@ def test_rounding_of_the_sum_does_no_harm():
 
 def test_an_index_is_int32():
     assert sample_index(jax.random.key(0), jnp.ones(2) / 2).dtype == jnp.int32
+
+
+def test_action_values_of_a_corridor_by_hand():
+    """From state 0 action 0 stays for nothing and action 1 ends in state 1, paying 2."""
+    stay, go = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
+    model = TabularModel(
+        transition_probs=jnp.stack([jnp.stack([stay, go]), jnp.stack([go, go])]),
+        mean_reward=jnp.array([[0.0, 2.0], [0.0, 0.0]]),
+        start=jnp.array([1.0, 0.0]),
+        terminal=jnp.array([False, True]),
+    )
+    np.testing.assert_allclose(model.action_values(0.95, 1), [[0, 2], [0, 0]])
+    np.testing.assert_allclose(model.action_values(0.95, 50), [[1.9, 2], [0, 0]], rtol=1e-6)
+
+
+def test_action_values_solve_the_bellman_equation():
+    env = RandomMdp()
+    model = env.tabular(env.sample_task(jax.random.key(0)))
+    q = model.action_values(0.95, 400)
+    expected = model.mean_reward + 0.95 * model.transition_probs @ q.max(axis=1)
+    np.testing.assert_allclose(q, expected, rtol=1e-5)

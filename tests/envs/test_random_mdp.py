@@ -105,7 +105,7 @@ def test_ood_is_another_name_of_ood_dirichlet():
 @pytest.mark.parametrize("field", ["num_states", "num_actions", "task_horizon"])
 @pytest.mark.parametrize("value", [0, -3, 1.0, True, None, "10"])
 def test_sizes_are_whole_numbers_of_at_least_1(field, value, unchecked):
-    with pytest.raises(ValueError, match=f"{field} must be a whole number of at least 1"):
+    with pytest.raises(ValueError, match=f"{field} must be (at least 1|a whole number)"):
         unchecked(RandomMdp)(**{field: value})
 
 

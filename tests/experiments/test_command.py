@@ -96,14 +96,14 @@ def train_here(trained, seed, folder):
 
 def interrupt_after_an_iteration(monkeypatch, trained, seed, folder):
     """Trains until asked to stop by SIGTERM, and leaves a line cut short; the whole line before."""
-    record = train.Run._record
+    show = train.Progress.show
 
-    def record_and_stop(self, line, progress):
-        record(self, line, progress)
+    def show_and_stop(self, line):
+        show(self, line)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Run, "_record", record_and_stop)
+        patch.setattr(train.Progress, "show", show_and_stop)
         with pytest.raises(SystemExit) as caught:
             train_here(trained, seed, folder)
     assert caught.value.code == 130

@@ -43,7 +43,8 @@ def test_a_lever_is_all_that_differs():
     }
     for name, variant in levers.VARIANTS.items():
         base = resolved[levers.BASES[variant.network]]
-        changed = {field for field, value in resolved[name].items() if base[field] != value}
+        both = resolved[name].keys() & base.keys()  # options of other parts come with the part
+        changed = {field for field in both if base[field] != resolved[name][field]}
         assert changed == set(variant.changes), name
 
 
@@ -52,7 +53,7 @@ def test_both_algorithms_train_alike():
         for row in sample_efficiency.rows(preset):
             rl2, rl3 = (dict(row.trainings[algo].config) for algo in ("rl2", "rl3"))
             assert (rl2.pop("algo"), rl3.pop("algo")) == ("rl2", "rl3")
-            assert rl2 == rl3
+            assert rl2 == {k: v for k, v in rl3.items() if k != "mean_rewards"}  # of estimates
             if preset != "quick":
                 steps = rl2["n_tasks"] * rl2["horizon"] * rl2["iterations"]
                 assert steps == pytest.approx(10e6, rel=0.01)

@@ -10,30 +10,24 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments import task_identification
 from experiments.gathered import Gathered
 from experiments.rows import PRESETS
-from experiments.task_identification import (
-    DOMAINS,
-    EXPERIMENT,
-    INPUTS,
-    STEPS,
-    Evidence,
+from experiments.task_identification import EXPERIMENT, evidence
+from experiments.task_identification.classifiers import trained_logits_by_step
+from experiments.task_identification.domains import DOMAINS, rows
+from experiments.task_identification.duplicates import (
     distance,
-    draw,
     duplicates,
     estimation_errors,
-    exact_q,
-    measure,
-    meta_episode,
     nearest_other,
-    posterior_log_odds,
-    quality,
-    rows,
-    section,
-    trained_logits_by_step,
 )
-from rl3jax import TabularModel, make_env, object_level
+from experiments.task_identification.evidence import STEPS, Evidence, meta_episode
+from experiments.task_identification.features import INPUTS
+from experiments.task_identification.figures import draw
+from experiments.task_identification.measure import measure, quality
+from experiments.task_identification.posterior import posterior_log_odds
+from experiments.task_identification.tables import section
+from rl3jax import make_env, object_level
 
 ROW = dataclasses.replace(rows("quick")[1], n_tasks=20)
 
@@ -50,30 +44,6 @@ def random_evidence(key, shape, level=0.0, states=3, actions=2):
 
 
 # --- duplicates ---------------------------------------------------------------------------------
-
-
-def corridor(reward):
-    """From state 0 action 0 stays for nothing and action 1 ends in state 1, paying `reward`."""
-    stay, go = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])
-    return TabularModel(
-        transition_probs=jnp.stack([jnp.stack([stay, go]), jnp.stack([go, go])]),
-        mean_reward=jnp.array([[0.0, reward], [0.0, 0.0]]),
-        start=jnp.array([1.0, 0.0]),
-        terminal=jnp.array([False, True]),
-    )
-
-
-def test_exact_q_of_a_corridor():
-    np.testing.assert_allclose(exact_q(corridor(2.0), 1), [[0, 2], [0, 0]])
-    np.testing.assert_allclose(exact_q(corridor(2.0), 50), [[1.9, 2], [0, 0]], rtol=1e-6)
-
-
-def test_exact_q_solves_the_bellman_equation():
-    env = make_env("mdp")
-    model = env.tabular(env.sample_task(jax.random.key(0)))
-    q = exact_q(model, task_identification.SWEEPS_TO_CONVERGE)
-    expected = model.mean_reward + 0.95 * model.transition_probs @ q.max(axis=1)
-    np.testing.assert_allclose(q, expected, rtol=1e-5)
 
 
 def test_nearest_other_table_by_hand():
@@ -121,7 +91,7 @@ def test_estimation_errors_by_hand():
 
 
 def test_evidence_is_what_the_learner_makes_of_the_data(monkeypatch):
-    monkeypatch.setattr(task_identification, "STEPS", (1, 4, 60))
+    monkeypatch.setattr(evidence, "STEPS", (1, 4, 60))
     env = make_env("mdp", num_states=3, num_actions=2)
     learner = object_level.value_iteration(3, 2, smoothing=0.0, max_sweeps=10, tolerance=0.0)
     found = meta_episode(env, learner, env.sample_task(jax.random.key(0)), jax.random.key(1))
@@ -137,7 +107,7 @@ def test_evidence_is_what_the_learner_makes_of_the_data(monkeypatch):
 
 
 def test_bandit_q_is_the_mean_reward_of_an_arm(monkeypatch):
-    monkeypatch.setattr(task_identification, "STEPS", (7, 40))
+    monkeypatch.setattr(evidence, "STEPS", (7, 40))
     env = make_env("bandit")
     learner = object_level.value_iteration(1, 5, max_sweeps=1)
     task = env.sample_task(jax.random.key(0))
@@ -244,7 +214,7 @@ def test_posterior_odds_of_one_step_in_an_mdp():
 def measured():
     """What a tiny run finds, as it comes back from its file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(task_identification, "BLOCK", ROW.n_tasks)  # no remainder to compile for
+        patch.setattr(evidence, "BLOCK", ROW.n_tasks)  # no remainder to compile for
         return json.loads(json.dumps(measure(ROW, 0, {}).extra))
 
 

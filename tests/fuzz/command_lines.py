@@ -9,11 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from rl3jax import drawing, evaluate, render, sweep, train
-from rl3jax.checks import check_at_most, check_size
 from rl3jax.commands import one_line_errors, parse
-from rl3jax.config import ENV_OPTIONS
 from rl3jax.trainer import config_env, make_trainer
-from tests.fuzz.inputs import FIELDS, NASTY_TEXTS, VALID, command_outcome
+from tests.fuzz.inputs import ENV_OPTIONS, FIELDS, NASTY_TEXTS, VALID, command_outcome
 
 CommandLine = tuple[str, list[str]]
 """A command's name and its arguments."""
@@ -48,7 +46,7 @@ VALID_LINES = {
     ),
 }
 
-FLAGS = [f"--{name.replace('_', '-')}" for name in FIELDS]
+FLAGS = [f"--{name.replace('_', '-')}" for name in sorted(FIELDS)]
 OTHER_FLAGS = [
     "--log", "--resume", "--init-from", "--seeds", "--grid", "--baselines", "--policy", "--out",
     "--against", "--task", "--fps", "--every", "--actions", "--batch-size", "--process-id",
@@ -71,7 +69,7 @@ nasty_tokens = (
 @st.composite
 def fields(draw: st.DrawFn, valid: bool) -> list[str]:
     """A flag of a config with a value that is valid by itself, or any; as one token or as two."""
-    name = draw(st.sampled_from(sorted(set(FIELDS) - set(ENV_OPTIONS) if valid else FIELDS)))
+    name = draw(st.sampled_from(sorted(FIELDS - ENV_OPTIONS if valid else FIELDS)))
     flag = f"--{name.replace('_', '-')}"
     value = draw(VALID[name].map(str) if valid else nasty_tokens)
     return draw(st.sampled_from([[flag, value], [f"{flag}={value}"]]))
@@ -132,11 +130,8 @@ def _train(args: train.TrainArgs) -> None:
 
 
 def _sweep(args: sweep.SweepArgs) -> None:
-    check_size("seeds", args.seeds)
-    sweep._check_unused(args.config)
-    points = sweep.make_points(sweep.parse_grid(args.grid or ()))
-    check_at_most("grid points × seeds", len(points) * args.seeds, sweep.MOST_RUNS)
-    for config in sweep.configs_of(args.config, points):
+    _, batch = sweep._plan(args)
+    for config in batch.configs:
         make_trainer(dataclasses.replace(config, devices=1))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rl3jax import load_agent, save_agent
 from rl3jax.agent import PolicyAgent
 from rl3jax.config import Config
-from rl3jax.run_folder import RunFolder
+from rl3jax.runs.folder import RunFolder
 from rl3jax.trainer import make_trainer
 from tests.fuzz.inputs import SMALL, nasty, outcome
 

@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from rl3jax.checks import ConfigError
 from rl3jax.commands import BAD_INPUT
-from rl3jax.config import ENV_OPTIONS, Config
+from rl3jax.config import Config
+from rl3jax.envs import ENVIRONMENTS as ENV_CLASSES
 from rl3jax.files import FileError
+from rl3jax.networks import NETWORKS
+from rl3jax.object_level import ALGORITHMS, OBJECT_LEVEL
 from rl3jax.trainer import make_trainer
 
 ACCEPTED, REFUSED = "accepted", "refused"
@@ -121,6 +124,9 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "algo": st.sampled_from(["rl2", "rl3", "rl3-coarse"]),
     "network": st.sampled_from(["markov", "gru", "transformer"]),
     "width": st.sampled_from([8, 16]),
+    "embedding": _SIZES,
+    "layers": st.integers(1, 2),
+    "heads": st.sampled_from([1, 2, 4]),
     "object_level": st.sampled_from(["value_iteration", "q_learning"]),
     "preset": st.sampled_from(["paper", "paper-v4", "paper-rlc"]),
     "n_tasks": st.integers(1, 4096),
@@ -193,13 +199,22 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
 }
 """Values of each field that it may have by itself."""
 
-FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+PARTS: dict[str, dict[str, str]] = {
+    option: {registry.kind: name}
+    for registry in (ENV_CLASSES, OBJECT_LEVEL, ALGORITHMS, NETWORKS)
+    for name, part in registry.items()
+    for option in registry.options(part)
+}
+"""Each option of a part, with what names that part."""
+
+FIELDS = {field.name for field in dataclasses.fields(Config)} - {"options"} | PARTS.keys()
+ENV_OPTIONS = {option for option, named in PARTS.items() if "env" in named}
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> dict[str, Any]:
     """Some fields of a config, most of them valid by themselves, one or two maybe not."""
-    names = sorted(set(FIELDS) - set(ENV_OPTIONS))
+    names = sorted(FIELDS - ENV_OPTIONS)
     values = {
         name: draw(VALID[name]) for name in draw(st.lists(st.sampled_from(names), max_size=5))
     }

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rl3jax import load_agent, save_agent
-from rl3jax.checkpoint import read_manifest, restore_checkpoint, save_checkpoint
+from rl3jax.runs.checkpoint import read_manifest, restore_checkpoint, save_checkpoint
 from tests.fuzz.files import abstract_agent
 
 DTYPES = ("float32", "float16", "bfloat16", "int32", "int8", "uint8", "uint32", "bool")

@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 
 from rl3jax.networks import Gru, gru
-from rl3jax.networks.base import Dense
-from rl3jax.networks.gru import Cell, GruParams
+from rl3jax.networks.gru import Cell, GruWeights
+from rl3jax.networks.layers import Dense
+from rl3jax.policy import Network, PlainHead
 
-NETWORK = Gru(width=6, embedding=5, num_outputs=2)
+NETWORK = Network(Gru(width=6, embedding=5), PlainHead(2))
 
 
 def plain_unroll(params, xs):
     """A scan of single steps, which automatic differentiation takes apart by itself."""
 
     def unroll_one(xs):
-        carry = NETWORK.initial_carry(len(xs))
+        carry = NETWORK.initial_carry(len(xs), xs.shape[-1])
         return jax.lax.scan(lambda h, x: NETWORK.step(params, h, x), carry, xs)[1]
 
     return jax.vmap(unroll_one, in_axes=1, out_axes=1)(xs)
@@ -41,14 +42,13 @@ def test_hand_computed_steps():
     def sigmoid(x):
         return 1 / (1 + np.exp(-x))
 
-    params = GruParams(
+    weights = GruWeights(
         embedding=Dense(jnp.array([[2.0]]), jnp.array([-1.0])),
         cell=Cell(
             inputs=Dense(jnp.array([[0.5, -0.3, 0.8]]), jnp.array([0.1, 0.2, -0.4])),
             recurrent=jnp.array([[0.7, -0.6, 0.9]]),
             memory_bias=jnp.array([0.3]),
         ),
-        head=Dense(jnp.array([[3.0]]), jnp.array([0.25])),
     )
     h, expected = 0.0, []
     for x in (1.5, 0.25, 0.75):
@@ -57,10 +57,10 @@ def test_hand_computed_steps():
         update = sigmoid(-0.3 * embedded + 0.2 - 0.6 * h)
         candidate = np.tanh(0.8 * embedded - 0.4 + reset * (0.9 * h + 0.3))
         h = (1 - update) * candidate + update * h
-        expected.append([3 * h + 0.25])
+        expected.append([h])
 
     xs = jnp.array([[1.5], [0.25], [0.75]])
-    ys = Gru(width=1, embedding=1).unroll(params, xs)
+    ys = Gru(width=1, embedding=1).apply({"params": {"weights": weights}}, xs, method="unroll")
     np.testing.assert_allclose(ys, expected, rtol=1e-5)
 
 
@@ -93,20 +93,24 @@ def test_backward_pass_under_vmap_over_seeds(make_params):
             assert_trees_close(jax.jit(differentiate(NETWORK.unroll))(params, xs), expected)
 
 
+def paper_sized():
+    network = Network(Gru(), PlainHead(5))
+    params = jax.jit(network.init, static_argnums=1)(jax.random.key(0), 30)
+    return network, params, params["memory"]["params"]["weights"]
+
+
 def test_sizes():
-    network = Gru(num_outputs=5)
-    params = network.init(jax.random.key(0), 30)
-    assert params.embedding.kernel.shape == (30, 64)
-    assert params.cell.inputs.kernel.shape == (64, 768)
-    assert params.cell.recurrent.shape == (256, 768)
-    assert params.head.kernel.shape == (256, 5)
+    network, params, weights = paper_sized()
+    assert weights.embedding.kernel.shape == (30, 64)
+    assert weights.cell.inputs.kernel.shape == (64, 768)
+    assert weights.cell.recurrent.shape == (256, 768)
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert count == 31 * 64 + 65 * 768 + 256 * 768 + 256 + 257 * 5
-    assert network.initial_carry(100).shape == (256,)
+    assert network.initial_carry(100, 30).shape == (256,)
 
 
 def test_every_gate_begins_glorot_uniform_as_a_layer_of_its_own():
-    cell = Gru().init(jax.random.key(0), 30).cell
+    cell = paper_sized()[2].cell
     for kernel, bound in ((cell.inputs.kernel, 6 / (64 + 256)), (cell.recurrent, 6 / (256 + 256))):
         largest = jnp.abs(kernel).max()
         np.testing.assert_allclose(largest, np.sqrt(bound), rtol=1e-3)

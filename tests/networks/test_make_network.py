@@ -1,9 +1,11 @@
-import dataclasses
 import re
 
+import flax.linen as nn
+import jax
 import pytest
 
-from rl3jax.networks import Gru, Markov, Transformer, make_network
+from rl3jax.networks import NETWORKS, Gru, Markov, Recurrent, Transformer, make_network
+from rl3jax.policy import Network, PlainHead
 
 
 def test_every_kind_has_the_paper_sizes_by_default():
@@ -12,45 +14,42 @@ def test_every_kind_has_the_paper_sizes_by_default():
     assert make_network("transformer", horizon=250) == Transformer(
         width=64, layers=2, heads=4, horizon=250
     )
+    assert make_network("lstm", horizon=250) == Recurrent(nn.OptimizedLSTMCell(128))
 
 
-@pytest.mark.parametrize("name", ["markov", "gru", "transformer"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_width_is_an_option(name):
-    assert dataclasses.asdict(make_network(name, width=128, horizon=100))["width"] == 128
+    memory = make_network(name, width=32, horizon=100)
+    width = memory.cell.features if name == "lstm" else memory.width
+    assert width == 32
+    params = jax.eval_shape(lambda: Network(memory, PlainHead(5)).init(jax.random.key(0), 3))
+    assert params["head"]["params"]["Dense_0"]["kernel"].shape == (32, 5)
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("transfomer", "transformer"), ("GRU", "gru"), ("mlp", "markov")]
+    ("name", "nearest"), [("transfomer", "transformer"), ("GRU", "gru"), ("markow", "markov")]
 )
 def test_unknown_names_are_answered_with_the_nearest(name, nearest):
-    message = (
-        f"unknown network {name!r}; did you mean {nearest!r}? Allowed: gru, markov, transformer"
-    )
+    allowed = "gru, lstm, markov, transformer"
+    message = f"unknown network {name!r}; did you mean {nearest!r}? Allowed: {allowed}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make_network(name, horizon=100)
 
 
-@pytest.mark.parametrize("name", ["markov", "gru", "transformer"])
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("width", [0, -4, True])
 def test_width_must_be_a_positive_integer(name, width):
     with pytest.raises(
-        ValueError, match=f"^width must be a whole number of at least 1, not {width}$"
+        ValueError, match=f"^width must be (at least 1|a whole number), not {width}$"
     ):
         make_network(name, width=width, horizon=100)
 
 
 def test_horizon_must_be_a_positive_integer():
-    with pytest.raises(ValueError, match=r"^horizon must be a whole number of at least 1, not 0$"):
+    with pytest.raises(ValueError, match=r"^horizon must be at least 1, not 0$"):
         make_network("transformer", horizon=0)
 
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match=r"^width must be a multiple of heads \(4\).*, got 30$"):
         make_network("transformer", width=30, horizon=100)
-
-
-def test_there_must_be_outputs():
-    with pytest.raises(
-        ValueError, match=r"^num_outputs must be a whole number of at least 1, not 0$"
-    ):
-        Markov(num_outputs=0)

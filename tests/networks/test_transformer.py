@@ -7,14 +7,19 @@ import pytest
 
 from rl3jax.networks import Transformer, transformer
 from rl3jax.networks.transformer import Cache, Window, prefix_lengths, window_start
+from rl3jax.policy import Network, PlainHead
 
 NUM_INPUTS = 3
+
+
+def make_network(horizon, heads=2):
+    return Network(Transformer(width=8, heads=heads, horizon=horizon), PlainHead(2))
 
 
 @pytest.fixture
 def small(make_params):
     """A network trained on ten steps, and its weights."""
-    network = Transformer(width=8, heads=2, horizon=10, num_outputs=2)
+    network = make_network(10)
     return network, make_params(network, NUM_INPUTS)
 
 
@@ -45,7 +50,9 @@ def attend(attention, x, heads):
 
 @functools.cache
 def paper_sized():
-    return jax.jit(Transformer(num_outputs=5).init, static_argnums=1)(jax.random.key(0), 30)
+    network = Network(Transformer(), PlainHead(5))
+    params = jax.jit(network.init, static_argnums=1)(jax.random.key(0), 30)
+    return params["memory"]["params"]["weights"], params
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -55,24 +62,25 @@ def unroll(network, params, xs):
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def act(network, params, xs, horizon):
-    carry = network.initial_carry(horizon)
+    carry = network.initial_carry(horizon, NUM_INPUTS)
     return jax.lax.scan(lambda carry, x: network.step(params, carry, x), carry, xs)[1]
 
 
 def in_numpy(network, params, xs):
-    x = np.maximum(dense(params.expand, np.asarray(xs)), 0)
-    x = norm(params.norm, np.maximum(dense(params.contract, x), 0))
-    x = x + np.asarray(params.positions)[: len(x)]
-    for layer in params.layers:
-        x = norm(layer.attention_norm, x + attend(layer.attention, x, network.heads))
+    weights, head = params["memory"]["params"]["weights"], params["head"]["params"]["Dense_0"]
+    x = np.maximum(dense(weights.expand, np.asarray(xs)), 0)
+    x = norm(weights.norm, np.maximum(dense(weights.contract, x), 0))
+    x = x + np.asarray(weights.positions)[: len(x)]
+    for layer in weights.layers:
+        x = norm(layer.attention_norm, x + attend(layer.attention, x, network.memory.heads))
         fed_forward = dense(layer.contract, gelu(dense(layer.expand, x)))
         x = norm(layer.feed_forward_norm, x + fed_forward)
-    return dense(params.head, np.maximum(x, 0))
+    return np.maximum(x, 0) @ np.asarray(head["kernel"]) + np.asarray(head["bias"])
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_equals_plain_numpy(make_params, heads):
-    network = Transformer(width=8, heads=heads, horizon=9, num_outputs=3)
+    network = make_network(9, heads)
     params = make_params(network, NUM_INPUTS)
     xs = jax.random.normal(jax.random.key(2), (9, NUM_INPUTS))
     expected = in_numpy(network, params, xs)
@@ -80,14 +88,14 @@ def test_equals_plain_numpy(make_params, heads):
 
 
 def test_sizes():
-    params = paper_sized()
-    assert params.expand.kernel.shape == (30, 256)
-    assert params.contract.kernel.shape == (256, 64)
-    assert params.positions.shape == (101, 64)
-    assert len(params.layers) == 2
-    assert params.layers[0].attention.query.kernel.shape == (64, 64)
-    assert params.layers[0].expand.kernel.shape == (64, 256)
-    assert params.layers[0].contract.kernel.shape == (256, 64)
+    weights, params = paper_sized()
+    assert weights.expand.kernel.shape == (30, 256)
+    assert weights.contract.kernel.shape == (256, 64)
+    assert weights.positions.shape == (101, 64)
+    assert len(weights.layers) == 2
+    assert weights.layers[0].attention.query.kernel.shape == (64, 64)
+    assert weights.layers[0].expand.kernel.shape == (64, 256)
+    assert weights.layers[0].contract.kernel.shape == (256, 64)
 
     embedding = 31 * 256 + 257 * 64 + 2 * 64 + 101 * 64
     layer = 4 * 65 * 64 + 65 * 256 + 257 * 64 + 4 * 64
@@ -96,30 +104,31 @@ def test_sizes():
 
 
 def test_layers_differ_at_the_start():
-    first, second = paper_sized().layers
+    first, second = paper_sized()[0].layers
     assert not jnp.array_equal(first.expand.kernel, second.expand.kernel)
     assert not jnp.array_equal(first.attention.key.kernel, first.attention.query.kernel)
 
 
 def test_positions_begin_small():
-    positions = paper_sized().positions
+    positions = paper_sized()[0].positions
     np.testing.assert_allclose(positions.mean(), 0, atol=5e-4)
     np.testing.assert_allclose(positions.std(), 0.01, rtol=0.05)
 
 
 def test_norms_begin_neutral():
-    params = paper_sized()
-    for norm in (params.norm, params.layers[1].attention_norm, params.layers[0].feed_forward_norm):
+    weights, _ = paper_sized()
+    first, second = weights.layers
+    for norm in (weights.norm, second.attention_norm, first.feed_forward_norm):
         np.testing.assert_array_equal(norm.scale, 1)
         np.testing.assert_array_equal(norm.bias, 0)
 
 
 def test_the_carry_is_a_cache_up_to_the_trained_horizon_and_a_window_beyond():
     network = Transformer(width=8, heads=2, horizon=10)
-    cache = network.initial_carry(10)
+    cache = network.initial_carry(10, NUM_INPUTS)
     assert isinstance(cache, Cache)
     assert [layer[0].keys.shape for layer in cache.layers] == [(2, 4, 10)] * 2
-    window = network.initial_carry(11)
+    window = network.initial_carry(11, NUM_INPUTS)
     assert isinstance(window, Window)
     assert window.embeddings.shape == (11, 8)
 
@@ -133,7 +142,7 @@ def test_the_paper_s_window():
 
 @pytest.mark.parametrize(("trained", "horizon"), [(8, 19), (5, 6), (1, 3)])
 def test_beyond_the_trained_horizon_only_the_window_counts(make_params, trained, horizon):
-    network = Transformer(width=8, heads=2, horizon=trained, num_outputs=2)
+    network = make_network(trained)
     params = make_params(network, NUM_INPUTS)
     xs = jax.random.normal(jax.random.key(2), (horizon, 2, NUM_INPUTS))  # of two tasks
     ys = jax.vmap(act, in_axes=(None, None, 1, None), out_axes=1)(network, params, xs, horizon)
@@ -163,7 +172,7 @@ def test_copies_of_a_cache_double(horizon, lengths):
 
 
 def test_acting_across_copies_of_the_cache_equals_the_whole_sequence(make_params):
-    network = Transformer(width=8, heads=2, horizon=600, num_outputs=2)
+    network = make_network(600)
     params = make_params(network, NUM_INPUTS)
     xs = jax.random.normal(jax.random.key(2), (600, 2, NUM_INPUTS))  # of two tasks
     ys = jax.vmap(act, in_axes=(None, None, 1, None), out_axes=1)(network, params, xs, 600)
@@ -173,7 +182,7 @@ def test_acting_across_copies_of_the_cache_equals_the_whole_sequence(make_params
 
 
 def test_tasks_at_different_steps_see_their_own_past(make_params):
-    network = Transformer(width=8, heads=2, horizon=600, num_outputs=2)
+    network = make_network(600)
     params = make_params(network, NUM_INPUTS)
     xs = jax.random.normal(jax.random.key(2), (600, NUM_INPUTS))
 
@@ -183,7 +192,9 @@ def test_tasks_at_different_steps_see_their_own_past(make_params):
     def carries(carry, x):
         return network.step(params, carry, x)[0], carry
 
-    _, before = jax.jit(lambda xs: jax.lax.scan(carries, network.initial_carry(600), xs))(xs)
+    _, before = jax.jit(
+        lambda xs: jax.lax.scan(carries, network.initial_carry(600, NUM_INPUTS), xs)
+    )(xs)
     steps = jnp.array([0, 5, 255, 256, 511, 512, 599])
     chosen = jax.tree.map(lambda x: x[steps], before)
     ys = jax.jit(jax.vmap(step_after))(chosen, steps)
@@ -205,7 +216,7 @@ def test_longer_training_sequences_than_the_horizon_are_refused(small):
 
 def test_a_carry_needs_a_horizon():
     with pytest.raises(ValueError, match="horizon must be a whole number of at least 1, not 0"):
-        Transformer().initial_carry(0)
+        Transformer().initial_carry(0, NUM_INPUTS)
 
 
 # --- on GPUs --------------------------------------------------------------------------------------

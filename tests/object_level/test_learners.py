@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import json
 import sys
 
 import chex
@@ -10,8 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax import object_level
-from rl3jax.object_level import LEARNERS, abstraction, none, q_learning, value_iteration
+from rl3jax import agent_files, object_level
+from rl3jax.object_level import (
+    ObjectLearner,
+    abstraction,
+    none,
+    q_learning,
+    value_iteration,
+)
 
 S, A = 4, 3
 PLACES = [(0, 0), (0, 1), (1, 1), (0, 2)]
@@ -57,10 +64,9 @@ def test_a_learner_is_static(learner):
         learner.num_states = 5
 
 
-def test_a_learner_is_rebuilt_from_its_name_and_fields(learner):
-    (name,) = [name for name, cls in LEARNERS.items() if type(learner) is cls]
-    fields = {field.name: getattr(learner, field.name) for field in dataclasses.fields(learner)}
-    assert LEARNERS[name](**fields) == learner
+def test_a_learner_is_rebuilt_from_what_files_hold_of_it(learner):
+    held = json.loads(json.dumps(agent_files._describe(learner)))
+    assert agent_files._rebuild(held, ObjectLearner) == learner
 
 
 def test_shapes_and_dtypes_before_and_after_data(learner):
@@ -168,7 +174,7 @@ def test_signatures_are_the_public_ones():
 @pytest.mark.parametrize("make", [none, q_learning, value_iteration])
 @pytest.mark.parametrize("sizes", [(0, 2), (2, 0), (True, 2), (2, -1)])
 def test_sizes_are_whole_numbers_of_at_least_1(make, sizes):
-    with pytest.raises(ValueError, match=r"num_\w+ must be a whole number of at least 1, not"):
+    with pytest.raises(ValueError, match=r"num_\w+ must be (at least 1|a whole number), not"):
         make(*sizes)
 
 
@@ -178,27 +184,27 @@ def test_sizes_are_whole_numbers_of_at_least_1(make, sizes):
         (
             value_iteration,
             {"discount": 1.1},
-            r"discount must be a finite number in \[0, 1\], not 1.1",
+            r"discount must lie in \[0, 1\], not 1.1",
         ),
         (value_iteration, {"discount": float("nan")}, "discount must be .*, not nan"),
-        (value_iteration, {"smoothing": -0.1}, r"smoothing must be a finite number in \[0, inf\]"),
+        (value_iteration, {"smoothing": -0.1}, "smoothing must not be negative"),
         (value_iteration, {"smoothing": float("inf")}, "smoothing must be .*, not inf"),
-        (value_iteration, {"max_sweeps": 0}, "max_sweeps must be a whole number of at least 1"),
-        (value_iteration, {"tolerance": -1.0}, "tolerance must be a finite number"),
+        (value_iteration, {"max_sweeps": 0}, "max_sweeps must be at least 1"),
+        (value_iteration, {"tolerance": -1.0}, "tolerance must not be negative"),
         (value_iteration, {"known": "al"}, "unknown known 'al'; did you mean 'all'"),
-        (value_iteration, {"slots": 0}, "slots must be a whole number of at least 1, not 0"),
-        (value_iteration, {"optimism": float("nan")}, "optimism must be a finite number"),
-        (value_iteration, {"sweeps_per_step": 0}, "sweeps_per_step must be a whole number"),
+        (value_iteration, {"slots": 0}, "slots must be at least 1, not 0"),
+        (value_iteration, {"optimism": float("nan")}, "optimism must be finite, not nan"),
+        (value_iteration, {"sweeps_per_step": 0}, "sweeps_per_step must be at least 1, not 0"),
         (
             value_iteration,
             {"sweeps_per_step": 2, "discount": 1},
             "sweeps_per_step needs a discount below 1",
         ),
-        (q_learning, {"discount": -0.5}, "discount must be a finite number"),
-        (q_learning, {"discount": 1.1}, r"discount must be a finite number in \[0, 1\], not 1.1"),
-        (q_learning, {"step_size": 2.0}, r"step_size must be a finite number in \(0, 1\], not 2.0"),
-        (q_learning, {"step_size": 0.0}, r"step_size must be a finite number in \(0, 1\], not 0.0"),
-        (q_learning, {"initial_value": float("inf")}, "initial_value must be a finite number"),
+        (q_learning, {"discount": -0.5}, r"discount must lie in \[0, 1\], not -0.5"),
+        (q_learning, {"discount": 1.1}, r"discount must lie in \[0, 1\], not 1.1"),
+        (q_learning, {"step_size": 2.0}, r"step_size must lie in \(0, 1\], not 2.0"),
+        (q_learning, {"step_size": 0.0}, r"step_size must lie in \(0, 1\], not 0.0"),
+        (q_learning, {"initial_value": float("inf")}, "initial_value must be finite, not inf"),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line(make, options, message):

@@ -4,22 +4,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rl3jax.observation import SHOWN, ObservationLayout
 
-from rl3jax.object_level import Estimates
+from rl3jax.object_level import COUNT, PLAIN, REWARD, VALUE, Estimates, Feature
+from rl3jax.object_level.base import features_of
+from rl3jax.policy import SHOWN, Categorical, Field, ObservationLayout
 
 ESTIMATES = Estimates(q=jnp.array([1.0, 4.0, 2.0]), visits=jnp.array([5, 0, 20]))
 
 
-def layout(**changes):
-    values = dict(num_actions=3, num_features=2, horizon=50, task_horizon=10, value_scale=2.0)
-    return ObservationLayout(**(values | changes))
+def fields_of(features):
+    return tuple(Field(name, len(f.numbers), f.unit) for name, f in features.items())
+
+
+def layout(estimates=ESTIMATES, **changes):
+    """Shows all that there is of the estimates."""
+    values = dict(action_size=3, num_features=2, horizon=50, task_horizon=10, value_scale=2.0)
+    return ObservationLayout(estimates=fields_of(features_of(estimates)), **(values | changes))
 
 
 def encode(layout, action=2, reward=1.5, t=7, episode_step=3, estimates=ESTIMATES):
     return layout.encode(
-        jnp.int32(action), jnp.asarray(reward), jnp.int32(t), jnp.int32(episode_step),
-        jnp.array([0.25, 0.75]), estimates,
+        Categorical(3).show(jnp.int32(action)), jnp.asarray(reward), jnp.int32(t),
+        jnp.int32(episode_step), jnp.array([0.25, 0.75]), features_of(estimates),
     )  # fmt: skip
 
 
@@ -39,9 +45,8 @@ def test_rl3_observation_by_hand():
 
 
 def test_documented_indices_of_the_bandit():
-    bandit = ObservationLayout(
-        num_actions=5, num_features=0, horizon=100, task_horizon=1, value_scale=1.0
-    )
+    estimates = Estimates(q=jnp.zeros(5), visits=jnp.zeros(5, jnp.int32))
+    bandit = layout(estimates, action_size=5, num_features=0, horizon=100, task_horizon=1)
     spans = {name: (span.start, span.stop) for name, span in bandit.fields.items()}
     assert spans == {
         "previous_action": (0, 5),
@@ -74,7 +79,7 @@ def test_first_step_shows_no_action_and_no_reward():
 
 
 def test_rl2_is_the_same_without_estimates():
-    rl2 = layout(value_scale=None)
+    rl2 = dataclasses.replace(layout(), estimates=())
     assert rl2.size == layout().size - 7
     np.testing.assert_array_equal(encode(rl2), encode(layout())[: rl2.size])
     other = Estimates(q=jnp.full(3, 9.0), visits=jnp.full(3, 9))
@@ -110,29 +115,21 @@ FULL = Estimates(
 )
 
 
-def test_standard_errors_stand_between_values_and_visits():
-    with_errors = layout(standard_errors=True)
-    shown = encode(with_errors, estimates=FULL)[with_errors.fields["advantages"].start :]
-    expected = [-1.5, 0, -1, 2, 0.25, 0.5, 1.5, 0.5, 0.5, 0, 2]
-    np.testing.assert_allclose(shown, expected, rtol=1e-6)
-    np.testing.assert_allclose(
-        encode(with_errors, estimates=FULL)[with_errors.fields["v_stderr"]], [0.5]
-    )
+def full(**changes):
+    return layout(FULL, **changes)
 
 
-def test_optimistic_values_stand_last_and_are_shown_as_the_others_are():
-    with_both = layout(standard_errors=True, optimism=True)
-    shown = encode(with_both, estimates=FULL)
-    assert shown.shape == (with_both.size,)
-    fields = with_both.fields
-    np.testing.assert_allclose(shown[fields["optimistic_advantages"]], [-0.5, -1, 0])
+def test_standard_errors_stand_between_values_and_visits_and_the_rest_behind():
+    shown, fields = encode(full(), estimates=FULL), full().fields
+    expected = [-1.5, 0, -1, 2, 0.25, 0.5, 1.5, 0.5, 0.5, 0, 2, -0.5, -1, 0, 5, 0.5, 0, -2]
+    np.testing.assert_allclose(shown[fields["advantages"].start :], expected, rtol=1e-6)
+    np.testing.assert_allclose(shown[fields["v_stderr"]], [0.5])
     np.testing.assert_allclose(shown[fields["optimistic_value"]], [5.0])
-    assert fields["optimistic_value"].stop == with_both.size
+    assert fields["mean_rewards"].stop == full().size == len(shown)
 
 
 def test_squashed_estimates_by_hand():
-    squashed = layout(squash=True, standard_errors=True, optimism=True)
-    plain = layout(standard_errors=True, optimism=True)
+    squashed, plain = full(squash=True), full()
     assert squashed.fields == plain.fields
     raw, shown = encode(plain, estimates=FULL), encode(squashed, estimates=FULL)
     for name, span in plain.fields.items():
@@ -145,18 +142,41 @@ def test_squashed_estimates_by_hand():
     np.testing.assert_allclose(shown[plain.fields["value"]], [np.log(3.0)])
 
 
-def test_options_change_nothing_of_what_rl2_sees():
-    rl2 = layout(value_scale=None)
-    with_options = layout(value_scale=None, squash=True, standard_errors=True, optimism=True)
-    np.testing.assert_array_equal(encode(rl2), encode(with_options))
+@pytest.mark.parametrize("squash", [False, True])
+def test_a_feature_is_scaled_by_its_unit_and_nothing_else(squash):
+    units = {COUNT: 0.7 if not squash else np.log(8), PLAIN: 7, REWARD: 1.4}
+    units[VALUE] = np.log(2.75) if squash else 1.75
+    features = {f"of_{unit}": Feature(jnp.full(2, 7.0), unit) for unit in units}
+    own = layout(squash=squash, value_scale=4.0, reward_scale=0.2)
+    own = dataclasses.replace(own, estimates=fields_of(features))
+    context = jnp.zeros(3), jnp.zeros(()), jnp.int32(0), jnp.int32(0), jnp.zeros(2)
+    observation = own.encode(*context, features)
+    for unit, expected in units.items():
+        np.testing.assert_allclose(observation[own.fields[f"of_{unit}"]], expected, rtol=1e-6)
+        assert f"of_{unit}" in own.describe()
+
+
+def test_a_unit_is_one_of_those_there_are():
+    with pytest.raises(ValueError, match="unknown unit 'values'; did you mean 'value'"):
+        Field("own", 1, "values")
+
+
+VALUES = {"advantages", "value", "q_stderr", "v_stderr", "mean_rewards"}
+VALUES |= {"optimistic_advantages", "optimistic_value"}
+LEFT_OUT = {
+    "all": set(),
+    "no-values": VALUES,
+    "no-counts": {"visits"},
+    "estimates": {"previous_action", "previous_reward", "first_step", "time", "episode_time"}
+    | {"state"},
+}
 
 
 @pytest.mark.parametrize("squash", [False, True])
 @pytest.mark.parametrize("shown", SHOWN)
 def test_what_is_not_shown_is_left_out_and_the_rest_as_it_is(shown, squash):
-    everything = layout(squash=squash, standard_errors=True, optimism=True, mean_rewards=True)
-    part = dataclasses.replace(everything, shown=shown)
-    assert set(part.fields) == set(everything.fields) - set(SHOWN[shown])
+    everything, part = full(squash=squash), full(squash=squash, shown=shown)
+    assert set(part.fields) == set(everything.fields) - LEFT_OUT[shown]
     whole, observation = encode(everything, estimates=FULL), encode(part, estimates=FULL)
     assert observation.shape == (part.size,)
     for name, span in part.fields.items():
@@ -170,7 +190,7 @@ def test_estimates_alone_are_values_and_counts():
 
 
 def test_mean_rewards_are_shown_like_the_previous_reward():
-    shown = layout(mean_rewards=True, reward_scale=0.1, squash=True)
+    shown = full(reward_scale=0.1, squash=True)
     observation = encode(shown, reward=1.5, estimates=FULL)
     np.testing.assert_allclose(observation[shown.fields["previous_reward"]], [0.15])
     np.testing.assert_allclose(observation[shown.fields["mean_rewards"]], [0.05, 0.0, -0.2])

@@ -13,8 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rl3jax.agent_files import named_leaves
-from rl3jax.archive import open_archive, write_archive
+from rl3jax.archive import named_leaves, open_archive, write_archive
 from rl3jax.files import FileError, check_regular, read_json, write_text
 
 CHECKPOINT_FORMAT = "rl3jax-checkpoint-2"
@@ -26,9 +25,6 @@ MANIFEST_FIELDS = {
 KEPT_CHECKPOINTS = 2
 MEMBER_BYTES = 2**10
 """What an array needs in an archive besides its data, at most."""
-
-
-# --- checkpoints --------------------------------------------------------------------------------
 
 
 def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[str, Any]) -> Path:
@@ -49,7 +45,19 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
     temporary = folder / f".{final.name}.tmp"
     temporary.mkdir(parents=True)
     try:
-        _write_checkpoint(temporary, iteration, state, description)
+        data = jax.device_get(_without_typed_keys(state))  # no matter which devices held it
+        file = temporary / STATE_FILE
+        write_archive(file, named_leaves(data))
+        manifest = {
+            "format": CHECKPOINT_FORMAT,
+            "iteration": iteration,
+            "description": description,
+            "arrays": _signature(data),
+            "bytes": file.stat().st_size,
+            "sha256": _digest_of_file(file),
+        }
+        manifest["digest"] = _digest_of(manifest)
+        write_text(temporary / MANIFEST, json.dumps(manifest, indent=2))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -58,24 +66,6 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
     for old in checkpoints(folder)[KEPT_CHECKPOINTS:]:
         shutil.rmtree(old)
     return final
-
-
-def _write_checkpoint(
-    folder: Path, iteration: int, state: Any, description: dict[str, Any]
-) -> None:
-    data = jax.device_get(_without_typed_keys(state))  # which devices held it is of no importance
-    file = folder / STATE_FILE
-    write_archive(file, named_leaves("state", data))
-    manifest = {
-        "format": CHECKPOINT_FORMAT,
-        "iteration": iteration,
-        "description": description,
-        "arrays": _signature(data),
-        "bytes": file.stat().st_size,
-        "sha256": _digest_of_file(file),
-    }
-    manifest["digest"] = _digest_of(manifest)
-    write_text(folder / MANIFEST, json.dumps(manifest, indent=2))
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -121,7 +111,8 @@ def check_state(checkpoint: Path, manifest: dict[str, Any], like: Any) -> None:
                 f"{checkpoint} has {name} {stored.get(name)}, wanted {wanted.get(name)}"
             )
     file = checkpoint / STATE_FILE
-    size = check_regular(file, _most_bytes(template))
+    most = sum(x.size * x.dtype.itemsize + MEMBER_BYTES for x in jax.tree.leaves(template))
+    size = check_regular(file, most)
     if size != manifest["bytes"] or _digest_of_file(file) != manifest["sha256"]:
         raise FileError(f"{checkpoint} is damaged: its state is not as it was written")
 
@@ -135,7 +126,7 @@ def restore_checkpoint(checkpoint: Path, like: Any) -> Any:
     check_state(checkpoint, read_manifest(checkpoint), like)
     template = jax.eval_shape(_without_typed_keys, like)
     with open_archive(checkpoint / STATE_FILE) as archive:
-        arrays = archive.arrays(named_leaves("state", template))
+        arrays = archive.arrays(named_leaves(template))
     data = jax.tree.unflatten(jax.tree.structure(template), list(arrays.values()))
     return _with_typed_keys(data, like)
 
@@ -144,11 +135,6 @@ def _signature(tree: Any) -> dict[str, str]:
     """Type and shape of every array, by its path."""
     leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in leaves}
-
-
-def _most_bytes(tree: Any) -> int:
-    """Of an archive of arrays like these."""
-    return sum(x.size * x.dtype.itemsize + MEMBER_BYTES for x in jax.tree.leaves(tree))
 
 
 def _is_key(leaf: Any) -> bool:
@@ -160,11 +146,8 @@ def _without_typed_keys(state: Any) -> Any:
 
 
 def _with_typed_keys(data: Any, like: Any) -> Any:
-    def restore(leaf: Any, x: Any) -> Any:
-        x = jnp.asarray(x)
-        return jax.random.wrap_key_data(x) if _is_key(leaf) else x
-
-    return jax.tree.map(restore, like, data)
+    arrays = jax.tree.map(jnp.asarray, data)
+    return jax.tree.map(lambda x, a: jax.random.wrap_key_data(a) if _is_key(x) else a, like, arrays)
 
 
 def _digest_of_file(file: Path) -> str:

@@ -15,6 +15,7 @@ evaluations/      what `rl3jax.evaluate` wrote
 import contextlib
 import datetime
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ import jax
 from filelock import FileLock, Timeout
 
 from rl3jax.checks import ConfigError, one_line
-from rl3jax.config import Config
+from rl3jax.config import Config, Resolved
 from rl3jax.files import FileError, check_regular, read_json, replacing, write_text
 
 LONGEST_LINE, LARGEST_METRICS = 2**16, 2**30
@@ -79,21 +80,6 @@ class RunFolder:
         return self.path / "best_agent"
 
     @property
-    def curve(self) -> Path:
-        """The learning curve's picture."""
-        return self.path / "curve.png"
-
-    @property
-    def drawings(self) -> Path:
-        """Folder of pictures of meta-episodes."""
-        return self.path / "drawings"
-
-    @property
-    def evaluations(self) -> Path:
-        """Folder of held-out scores."""
-        return self.path / "evaluations"
-
-    @property
     def metrics(self) -> Path:
         """One JSON object a line, a line an iteration."""
         return self.path / "metrics.jsonl"
@@ -120,7 +106,7 @@ class RunFolder:
         """Replaces config.json."""
         write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
 
-    def read_config(self, named_env: str | None = None) -> Config:
+    def read_config(self, named_env: str | None = None) -> Resolved:
         """The config of the run.
 
         An environment `module:Class` is code that a folder from somebody else could choose: it is
@@ -134,13 +120,14 @@ class RunFolder:
         file = self.path / "config.json"
         if not file.exists():
             raise ConfigError(f"{self.path} is no run folder (no config.json)")
-        config = Config.from_dict(read_json(file))
-        if ":" in config.env and config.env != named_env:
+        values = read_json(file)
+        env = values.get("env")
+        if isinstance(env, str) and ":" in env and env != named_env:
             raise ConfigError(
-                f"{self.path} was trained in {config.env}, which is code that comes with neither; "
-                f"to run that code, say so: --env {config.env}"
+                f"{self.path} was trained in {env}, which is code that comes with neither; "
+                f"to run that code, say so: --env {env}"
             )
-        return config
+        return Config.from_dict(values).resolve()
 
     def add_provenance(self) -> None:
         """Appends what this process runs on.
@@ -179,12 +166,13 @@ class RunFolder:
         Raises:
             FileError: if a line is damaged.
         """
-        if not self.metrics.exists():
-            return []
         check_regular(self.metrics, LARGEST_METRICS)
         try:
-            lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-            return [_parse_metrics(line) for line in lines if line.endswith("\n")]
+            text = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = [json.loads(line) for line in text if line.endswith("\n")]
+            if not all(isinstance(x, dict) and type(x.get("iteration")) is int for x in lines):
+                raise ValueError("a line is no JSON object with an iteration")
+            return lines
         except (ValueError, RecursionError) as error:
             raise FileError(f"{self.metrics} is damaged: {one_line(error)}") from error
 
@@ -202,52 +190,25 @@ class RunFolder:
                 "that the checkpoint was written with"
             )
         with replacing(self.metrics) as temporary:
+            temporary.touch()
             if self.metrics.is_file():
                 shutil.copyfile(self.metrics, temporary)
                 os.truncate(temporary, kept.size)
-            else:
-                temporary.touch()
 
 
-def _parse_metrics(line: str) -> dict[str, Any]:
-    values = json.loads(line)
-    if not isinstance(values, dict) or type(values.get("iteration")) is not int:
-        raise ValueError("a line is no JSON object with an iteration")
-    return values
-
-
-def default_path(config: Config, root: Path = Path("runs")) -> Path:
-    """`runs/{env}-{algo}-{network}-h{horizon}-s{seed}`, with -2, -3, … if taken."""
-    return _free(root / f"{_name(config)}-s{config.seed}")
-
-
-def default_sweep_path(config: Config, root: Path = Path("runs")) -> Path:
-    """`runs/sweep-{env}-{algo}-{network}-h{horizon}`, with -2, -3, … if taken."""
-    return _free(root / f"sweep-{_name(config)}")
-
-
-def _name(config: Config) -> str:
-    env = config.env.replace(":", ".").replace("/", "-")
-    return f"{env}-{config.algo}-{config.network}-h{config.horizon}"
-
-
-def _free(path: Path) -> Path:
-    """`path`, or it with the first number that no file has yet."""
-    free, count = path, 1
-    while free.exists():
-        count += 1
-        free = path.with_name(f"{path.name}-{count}")
-    return free
+def title(config: Resolved) -> str:
+    """What was trained on what, for figures and tables."""
+    return f"{config.algo} ({config.network}) on {config.env}, H = {config.horizon}"
 
 
 @contextlib.contextmanager
-def new(config: Config, out: str | None) -> Iterator[RunFolder]:
+def new_run(config: Resolved, out: str | None) -> Iterator[RunFolder]:
     """A new run's folder, held; it becomes a run by its config, which is to be written last.
 
     Raises:
         ConfigError: if `out` already holds a run, is in use, or cannot be made.
     """
-    folder = RunFolder(_make_folder(Path(out)) if out is not None else _make_default(config))
+    folder = _make(out, f"{_name(config)}-s{config.seed}")
     with folder.held():
         if folder.is_taken:
             raise ConfigError(
@@ -256,37 +217,36 @@ def new(config: Config, out: str | None) -> Iterator[RunFolder]:
         yield folder
 
 
-def _make_default(config: Config) -> Path:
-    """The default folder, made by this process and no other."""
-    while True:
-        path = default_path(config)
-        with contextlib.suppress(FileExistsError):  # another one was quicker
-            return _make_folder(path, exist_ok=False)
-
-
-def create_for_sweep(config: Config, out: str | None) -> RunFolder:
+def new_sweep(config: Resolved, out: str | None) -> RunFolder:
     """A new sweep's folder; of a run's files it has the config and the best agent.
 
     Raises:
         ConfigError: if `out` already holds a sweep or a run, or cannot be made.
     """
-    path = Path(out) if out is not None else default_sweep_path(config)
-    folder = RunFolder(path)
+    folder = _make(out, f"sweep-{_name(config)}")
     if folder.is_taken:
-        raise ConfigError(f"--out {path} already holds a sweep or a run; name a new folder")
-    _make_folder(path)
+        raise ConfigError(f"--out {folder.path} already holds a sweep or a run; name a new folder")
     folder.write_config(config)
     return folder
 
 
-def _make_folder(path: Path, exist_ok: bool = True) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=exist_ok)
-    except OSError as error:
-        if isinstance(error, FileExistsError) and not exist_ok:
-            raise
-        raise ConfigError(f"--out {path} cannot be made: {error.strerror}") from error
-    return path
+def _name(config: Config) -> str:
+    env = config.env.replace(":", ".").replace("/", "-")
+    return f"{env}-{config.algo}-{config.network}-h{config.horizon}"
+
+
+def _make(out: str | None, name: str) -> RunFolder:
+    """The folder `out`, or else `runs/{name}`, with -2, -3, … if another process made that."""
+    for count in itertools.count(1):
+        default = Path("runs") / (name if count == 1 else f"{name}-{count}")
+        path = default if out is None else Path(out)
+        try:
+            path.mkdir(parents=True, exist_ok=out is not None)
+            break
+        except OSError as error:
+            if out is not None or not isinstance(error, FileExistsError):
+                raise ConfigError(f"--out {path} cannot be made: {error.strerror}") from error
+    return RunFolder(path)
 
 
 def provenance() -> dict[str, Any]:
@@ -294,7 +254,7 @@ def provenance() -> dict[str, Any]:
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: version(name) for name in RECORDED_PACKAGES},
         "commit": _commit(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -306,28 +266,20 @@ def provenance() -> dict[str, Any]:
 
 def _processor() -> str:
     """The CPU's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # no Linux
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    with contextlib.suppress(OSError):  # no Linux
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:
     """Of the source checkout that this package runs from, with + if it has local changes."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
     try:
-        result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        described = subprocess.check_output(
+            command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True, timeout=10
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip() or None if result.returncode == 0 else None
+    return described.strip() or None

@@ -1,0 +1,144 @@
+"""Command lines in two passes: which parts are named, then the flags of `Config` and of these."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from rl3jax.checks import ConfigError, nearest_name, shown
+from rl3jax.config.config import Config
+from rl3jax.ranges import PLAIN, annotations, unwrap
+from rl3jax.registry import REQUIRED, ChosenPart, description_of, owner_of
+
+Args = TypeVar("Args")
+NAMING = ("env", "algo", "object_level", "network", "preset")
+"""Flags that decide which others there are; a preset may name the network."""
+
+
+def parse_flags(args_type: type[Args], argv: Sequence[str], program: str) -> Args:
+    """The command line as a dataclass whose field `config` is a `Config`.
+
+    Config's fields and the options of its parts are flags, in a group a part. If the dataclass has
+    a field `given`, it holds the names of the flags that were given.
+
+    Raises:
+        ConfigError: if a flag is unknown or that of another part, or a value is not allowed.
+    """
+    naming: type = dataclasses.make_dataclass("Parts", [(n, str | None, None) for n in NAMING])
+    asked = [token for token in argv if token not in ("-h", "--help")]
+    named: Any
+    parsed: Any
+    named, _ = tyro.cli(naming, prog=program, args=asked, return_unknown_args=True)
+    config = Config(**vars(named))
+    argv = _with_values(argv, _switches(config))
+    parsed, unknown = tyro.cli(
+        _flags_of(args_type, config), prog=program, args=argv, return_unknown_args=True
+    )
+    fields: Any = dataclasses.fields(args_type)  # type: ignore
+    if unknown:
+        raise ConfigError(_why_unknown(unknown, config, [field.name for field in fields]))
+    values: dict[str, Any] = {field.name: getattr(parsed, field.name) for field in fields}
+    groups = [values["config"], *(getattr(parsed, _field(i)) for i in range(len(config.parts)))]
+    values["config"] = Config(**{k: v for group in groups for k, v in vars(group).items()})
+    if "given" in values:
+        values["given"] = frozenset(map(_name, filter(_is_flag, argv)))
+    return args_type(**values)
+
+
+def _flags_of(args_type: type, config: Config) -> type:
+    """`args_type` with a flag for each field of `config`, and for each option of its parts."""
+    hints = annotations(Config)
+    own = [
+        (
+            field.name,
+            _described(hints[field.name], description_of(Config, field.name)),
+            field.default,
+        )
+        for field in dataclasses.fields(Config)
+        if field.name != "options"
+    ]
+    groups = [("config", _group(own), "config")]
+    for i, part in enumerate(config.parts):
+        options = [
+            (name, _described(option.annotation | None, _help(part, name)), None)
+            for name, option in part.options.items()
+            if unwrap(option.annotation)[0] in PLAIN
+        ]
+        groups.append((_field(i), _group(options), part.title))
+    made = dataclasses.make_dataclass(
+        args_type.__name__,
+        [
+            (name, Annotated[tyro.conf.OmitArgPrefixes[group], tyro.conf.arg(name=title)], group())  # type: ignore
+            for name, group, title in groups
+        ],
+        bases=(args_type,),
+        frozen=True,
+    )
+    made.__doc__ = args_type.__doc__
+    return made
+
+
+def _field(i: int) -> str:
+    return f"part_{i}"
+
+
+def _group(fields: list[tuple[str, Any, Any]]) -> type:
+    return dataclasses.make_dataclass("Group", fields, frozen=True)
+
+
+def _described(annotation: Any, text: str) -> Any:
+    return Annotated[annotation, tyro.conf.arg(help=text)]
+
+
+def _help(part: ChosenPart, name: str) -> str:
+    """What the part says of an option, and what it is if it is not given."""
+    default, text = part.options[name].default, description_of(part.part, name)
+    if default is REQUIRED:
+        return f"{text} It has to be given."
+    if default is None:
+        return text
+    others = "" if part.kind == "env" else "the preset's or the environment's, else "
+    return f"{text} None: {others}{default}."
+
+
+def _switches(config: Config) -> set[str]:
+    """Names of all flags that are booleans."""
+    hints = {**annotations(Config), **{n: o.annotation for n, o in config.allowed_options.items()}}
+    return {name for name, annotation in hints.items() if unwrap(annotation)[0] is bool}
+
+
+def _with_values(argv: Sequence[str], switches: set[str]) -> list[str]:
+    """The arguments with `--x True` for the boolean `--x`, and `--x False` for `--no-x`."""
+    tokens: list[str] = []
+    for token, following in zip(argv, [*argv[1:], "-"], strict=False):
+        name = _name(token) if _is_flag(token) and "=" not in token else ""
+        if name in switches and following.startswith("-"):
+            tokens += [token, "True"]
+        elif name.removeprefix("no_") in switches and name not in switches:
+            tokens += [f"--{name.removeprefix('no_')}", "False"]
+        else:
+            tokens.append(token)
+    return tokens
+
+
+def _is_flag(token: str) -> bool:
+    return token.startswith("--") and len(token) > len("--")
+
+
+def _name(token: str) -> str:
+    """The field of a flag, with or without a value."""
+    return token.removeprefix("--").partition("=")[0].replace("-", "_")
+
+
+def _why_unknown(unknown: Sequence[str], config: Config, others: Sequence[str]) -> str:
+    """Whose flag the first unknown one is, or what it may have been meant for; in one line."""
+    token = next(filter(_is_flag, unknown), None)
+    if token is None:
+        return f"unexpected argument {shown(unknown[0])}"
+    flag = token.partition("=")[0]
+    if owner_of(_name(token)):
+        return config.why_not(_name(token), flag)
+    names = config.names | set(others)
+    flags = [f"--{name.replace('_', '-')}" for name in names - {"config", "given"}]
+    return f"unknown flag {shown(flag)}; {nearest_name(flag, flags)}"

@@ -1,0 +1,1 @@
+"""Training runs: the loop that makes them, and what they leave on disk."""
