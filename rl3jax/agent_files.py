@@ -2,12 +2,15 @@
 
 An agent is an archive (`agent.npz`): a readable `agent.json` with its static parts, and one array
 a parameter. A static part is written as its class, `module:qualname`, and the fields that differ
-from their defaults. Reading imports classes of rl3jax and flax, and none of anybody else's.
+from their defaults. Reading makes parts of rl3jax's and flax's classes alone, of modules that are
+there anyway: it imports nothing, and calls nothing but these classes and flax's activations.
 """
 
 import dataclasses
 import importlib
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +21,28 @@ import numpy as np
 
 from rl3jax.agent import PolicyAgent
 from rl3jax.archive import Archive, named_leaves, open_archive, write_archive
-from rl3jax.checks import shown
-from rl3jax.envs import ScaledFeatures, TabularFeatures
+from rl3jax.checks import check_choice, check_flag, shown
+from rl3jax.envs import ScaledFeatures, StateFeatures, TabularFeatures
 from rl3jax.files import FileError
 from rl3jax.networks import Memory, as_memory
-from rl3jax.object_level import ObjectLearner
+from rl3jax.object_level import Features, ObjectLearner
 from rl3jax.policy import ActionDistribution, Field, Head, Network, ObservationLayout
 
 AGENT_FILE = "agent.npz"
 AGENT_FORMAT = "rl3jax-agent-2"
 PRECISIONS = ("float32", "float64")
 TRUSTED = ("rl3jax", "flax")
-"""Packages whose classes are imported by the name that an archive gives."""
+"""Packages whose classes are looked up by the name that an archive gives."""
 PARTS = (nn.Module, ObjectLearner, ActionDistribution, Field)
-"""Base classes of static parts; nothing else is called."""
+"""Base classes of static parts."""
+MOST_PARTS = 100
+"""Of an agent, those of parts included: each takes time to be built."""
+ACTIVATIONS = {
+    f"flax.linen:{name}": value
+    for name, value in vars(nn.activation).items()
+    if callable(value) and value.__module__.startswith("jax")
+}
+"""Functions that a field may hold; others might do more than compute."""
 FEATURES = {"tabular": TabularFeatures, "scaled": ScaledFeatures}
 
 
@@ -41,6 +52,7 @@ def save_agent(path: str | os.PathLike[str], agent: PolicyAgent) -> None:
     Raises:
         TypeError: if the agent is no `PolicyAgent`, or a part has a field that is not None, a bool,
             number, string, tuple, part, or a function or class importable under its own name.
+        ValueError: if it has more than `MOST_PARTS` parts.
     """
     if not isinstance(agent, PolicyAgent):
         raise TypeError(f"only a meta-trained policy can be saved, not {type(agent).__name__}")
@@ -55,30 +67,38 @@ def save_agent(path: str | os.PathLike[str], agent: PolicyAgent) -> None:
         "features": features,
         "greedy": agent.greedy,
     }
+    arrays = named_leaves(_arrays_of(agent))
+    _check_extent(header, len(arrays))
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    write_archive(folder / AGENT_FILE, named_leaves(_arrays_of(agent)), agent=header)
+    write_archive(folder / AGENT_FILE, arrays, agent=header)
 
 
-def load_agent(path: str | os.PathLike[str], network: nn.Module | None = None) -> PolicyAgent:
+def load_agent(
+    path: str | os.PathLike[str],
+    network: nn.Module | None = None,
+    learner: ObjectLearner | None = None,
+) -> PolicyAgent:
     """The agent that `save_agent` wrote into the folder `path`.
 
     Args:
         path: the folder.
         network: the flax module that it was trained with, where that is code of one's own, which
             an archive must not import.
+        learner: its object-level RL, likewise.
 
     Raises:
-        FileError: if there is none, or the file is damaged or not ours, or its network is neither
+        FileError: if there is none, or the file is damaged or not ours, or a part of it is neither
             rl3jax's nor flax's and is not given.
         ConfigError: if the network given is no flax module.
     """
     file = Path(path) / AGENT_FILE
     if not file.exists():
         raise FileError(f"{path} holds no agent (no {AGENT_FILE})")
-    memory = None if network is None else as_memory(network)
+    given: dict[str, Any] = {} if network is None else {"memory": as_memory(network)}
+    given |= {} if learner is None else {"learner": learner}
     with open_archive(file) as archive:
-        return _read_agent(archive, memory)
+        return _read_agent(archive, given)
 
 
 def _arrays_of(agent: PolicyAgent) -> dict[str, Any]:
@@ -89,38 +109,41 @@ def _arrays_of(agent: PolicyAgent) -> dict[str, Any]:
     }
 
 
-def _read_agent(archive: Archive, memory: Memory | None) -> PolicyAgent:
+def _read_agent(archive: Archive, given: Mapping[str, Any]) -> PolicyAgent:
     header = archive.header("agent")
     if header["format"] != AGENT_FORMAT:
         raise ValueError(f"format {header['format']!r}, this version reads {AGENT_FORMAT!r}")
-    layout = _layout(header["layout"])
-    learner: ObjectLearner = _rebuild(header["learner"], ObjectLearner)
-    distribution: ActionDistribution = _rebuild(header["distribution"], ActionDistribution)
-    network = Network(
-        _rebuild(header["memory"], Memory) if memory is None else memory,
-        _rebuild(header["head"], Head),
-    )
-    _check_parts(layout, network, learner, distribution)
-    if getattr(network.memory, "layers", 0) > len(archive):
-        raise ValueError(f"{network} has more layers than there are arrays")
-    features = FEATURES[header["features"]]
+    check_flag("greedy", header["greedy"])
+    check_choice("features", header["features"], FEATURES)
+    described = {name: value for name, value in header.items() if name not in given}
+    _check_extent(described, len(archive))
+    kinds = {
+        "memory": Memory, "head": Head, "learner": ObjectLearner, "distribution": ActionDistribution
+    }  # fmt: skip
+    parts = {
+        name: given[name] if name in given else _rebuild(header[name], kind)
+        for name, kind in kinds.items()
+    }
+    layout, learner = _layout(header["layout"]), parts["learner"]
+    network = Network(parts["memory"], parts["head"])
 
     def blank(key: Any) -> PolicyAgent:
         key_network, key_learner = jax.random.split(key)
         return PolicyAgent(
             params=network.init(key_network, layout.size),
-            features=_blank_features(features, layout.num_features, learner),
+            features=_blank_features(header["features"], archive, layout, learner),
             learner_params=learner.init_params(key_learner),
             network=network,
             learner=learner,
-            distribution=distribution,
+            distribution=parts["distribution"],
             layout=layout,
-            greedy=bool(header["greedy"]),
+            greedy=header["greedy"],
         )
 
     like = jax.eval_shape(blank, jax.random.key(0))
+    _check_parts(like)
     wanted = named_leaves(_arrays_of(like))
-    dtype = archive.dtype(next(iter(wanted)))
+    _, dtype = archive.shape_and_dtype(next(iter(wanted)))
     if dtype not in PRECISIONS:
         raise ValueError(f"parameters are {dtype}, not {' or '.join(PRECISIONS)}")
     arrays = archive.arrays({n: _like(x, dtype) for n, x in wanted.items()})
@@ -132,7 +155,7 @@ def _read_agent(archive: Archive, memory: Memory | None) -> PolicyAgent:
     return like.replace(
         params=tree["params"],
         learner_params=tree["learner"],
-        features=features(**tree["features"]),
+        features=type(like.features)(**tree["features"]),
     )
 
 
@@ -142,10 +165,15 @@ def _like(x: jax.ShapeDtypeStruct, dtype: np.dtype[Any]) -> jax.ShapeDtypeStruct
     return jax.ShapeDtypeStruct(x.shape, dtype if is_float else x.dtype)
 
 
-def _blank_features(kind: type[Any], size: int, learner: Any) -> Any:
-    if kind is TabularFeatures:
-        return TabularFeatures(jnp.zeros((learner.num_states, size)))
-    return ScaledFeatures(jnp.zeros(size), jnp.zeros(size))
+def _blank_features(
+    kind: str, archive: Archive, layout: ObservationLayout, learner: ObjectLearner
+) -> StateFeatures:
+    """Of as many states as the learner knows, or else as there are rows."""
+    if FEATURES[kind] is ScaledFeatures:
+        return ScaledFeatures(jnp.zeros(layout.num_features), jnp.zeros(layout.num_features))
+    rows = archive.shape_and_dtype("features/table")[0][0]
+    num_states = getattr(learner, "num_states", None) or rows
+    return TabularFeatures(jnp.zeros((num_states, layout.num_features)))
 
 
 def _layout(fields: dict[str, Any]) -> ObservationLayout:
@@ -153,23 +181,40 @@ def _layout(fields: dict[str, Any]) -> ObservationLayout:
     return ObservationLayout(**{**fields, "estimates": estimates})
 
 
-def _check_parts(
-    layout: ObservationLayout,
-    network: Network,
-    learner: ObjectLearner,
-    distribution: ActionDistribution,
-) -> None:
-    """Raises ValueError unless they are of one agent."""
-    sizes = layout.action_size, network.head.num_outputs, learner.num_actions
+def _check_parts(agent: PolicyAgent) -> None:
+    """Raises ValueError unless they are of one agent; its arrays may be but shapes."""
+    layout, learner, distribution = agent.layout, agent.learner, agent.distribution
+    sizes = layout.action_size, agent.network.head.num_outputs, learner.num_actions
     if sizes != (distribution.shown_size, distribution.num_params, distribution.shown_size):
         raise ValueError("its parts have different numbers of actions")
     if not layout.estimates:
         return
-    bound = learner.bind(learner.init_params(jax.random.key(0)))
-    given = jax.eval_shape(lambda: bound.features(bound.init(), 0))
-    sizes_given = {name: (f.numbers.shape[0], f.unit) for name, f in given.items()}
-    if any(sizes_given.get(f.name) != (f.size, f.unit) for f in layout.estimates):
+
+    def given(agent: PolicyAgent) -> Features:
+        is_tabular = isinstance(agent.features, TabularFeatures)
+        s = jnp.int32(0) if is_tabular else jnp.zeros(layout.num_features)
+        return agent.bound_learner.features(agent.bound_learner.init(), s)
+
+    features = jax.eval_shape(given, agent)
+    if layout.estimates != tuple(Field(n, f.numbers.size, f.unit) for n, f in features.items()):
         raise ValueError("its layout shows estimates that its learner does not make")
+
+
+def _check_extent(header: Mapping[str, Any], num_arrays: int) -> None:
+    """Raises ValueError if parts are so many that they would take long to be built."""
+    waiting, num_parts = [*header.values()], 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            num_parts += 1
+            waiting += value.values()
+            layers = value.get("layers")
+            if isinstance(layers, int) and layers > num_arrays:
+                raise ValueError(f"{shown(layers)} layers are more than there are arrays")
+        elif isinstance(value, list):
+            waiting += value
+    if num_parts > MOST_PARTS:
+        raise ValueError(f"it has {num_parts} parts, more than {MOST_PARTS}")
 
 
 # --- static parts as JSON -----------------------------------------------------------------------
@@ -181,19 +226,27 @@ def _describe(part: Any) -> dict[str, Any]:
         name: _described_value(getattr(part, name), f"{name} of {type(part).__name__}")
         for name in _written_fields(part)
     }
-    return {"class": f"{type(part).__module__}:{type(part).__qualname__}", **fields}
+    return {"class": _class_name(type(part)), **fields}
+
+
+def _class_name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _written_fields(part: Any) -> list[str]:
-    """Not those of flax itself, nor initialisers, which reading does not need."""
+    """Not initialisers, which reading does not need."""
     return [
         field.name
-        for field in dataclasses.fields(part)
-        if field.init
-        and field.name not in ("parent", "name", "params")
-        and not (field.name.endswith("_init") and callable(getattr(part, field.name)))
+        for field in _own_fields(part)
+        if not (field.name.endswith("_init") and callable(getattr(part, field.name)))
         and not _is_default(field, getattr(part, field.name))
     ]
+
+
+def _own_fields(part: Any) -> list[dataclasses.Field[Any]]:
+    """Of a part or its class, without those of flax itself and what `bind` sets."""
+    not_its_own = ("parent", "name", "params")
+    return [f for f in dataclasses.fields(part) if f.init and f.name not in not_its_own]
 
 
 def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
@@ -236,35 +289,44 @@ def _imported(name: str) -> Any:
     return found
 
 
-def _trusted(name: Any) -> Any:
-    """What rl3jax or flax have under a name."""
-    if not isinstance(name, str) or name.partition(":")[0].partition(".")[0] not in TRUSTED:
-        raise FileError(
-            f"the agent has a part {shown(name)}, code that is neither rl3jax's nor flax's; where "
-            "that is its network, give it: load_agent(path, network=…)"
-        )
-    return _imported(name)
-
-
 def _rebuild(description: dict[str, Any], kind: type | tuple[type, ...]) -> Any:
     """The part that `_describe` described; lists, as JSON has no tuples, become tuples."""
 
     def rebuild(value: Any) -> Any:
         if isinstance(value, dict):
-            if set(value) != {"name"}:
-                return _rebuild(value, PARTS)
-            return _checked_function(_trusted(value["name"]))
+            is_function = set(value) == {"name"}
+            return _activation(value["name"]) if is_function else _rebuild(value, PARTS)
         return tuple(map(rebuild, value)) if isinstance(value, list) else value
 
     fields = dict(description)
-    cls = _trusted(fields.pop("class"))
-    if not (isinstance(cls, type) and issubclass(cls, kind)):
-        raise ValueError(f"{shown(description['class'])} is no part of this kind")
+    cls = _class_of(fields.pop("class"), kind)
+    if unknown := fields.keys() - {field.name for field in _own_fields(cls)}:
+        raise ValueError(f"{cls.__name__} has no field {shown(min(unknown))}")
     return cls(**{name: rebuild(value) for name, value in fields.items()})
 
 
-def _checked_function(value: Any) -> Any:
-    """Functions of flax's layers alone: others might do more than compute."""
-    if getattr(nn, getattr(value, "__name__", ""), None) is not value:
-        raise ValueError(f"{shown(value)} is no function of flax.linen")
-    return value
+def _class_of(name: Any, kind: type | tuple[type, ...]) -> type:
+    """The class of that name; no module is imported for it, and no attribute computed."""
+    _check_trusted(name)
+    module_name, _, qualname = name.partition(":")
+    found: Any = sys.modules.get(module_name)
+    for step in qualname.split("."):
+        found = getattr(found, "__dict__", {}).get(step)
+    if not (isinstance(found, type) and issubclass(found, kind) and _class_name(found) == name):
+        raise ValueError(f"{shown(name)} is no part of this kind")
+    return found
+
+
+def _activation(name: Any) -> Any:
+    _check_trusted(name)
+    if name not in ACTIVATIONS:
+        raise ValueError(f"{shown(name)} is no activation of flax.linen")
+    return ACTIVATIONS[name]
+
+
+def _check_trusted(name: Any) -> None:
+    if not isinstance(name, str) or name.partition(":")[0].partition(".")[0] not in TRUSTED:
+        raise FileError(
+            f"the agent has a part {shown(name)}, code that is neither rl3jax's nor flax's; give "
+            "its network or learner: load_agent(path, network=…, learner=…)"
+        )

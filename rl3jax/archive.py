@@ -86,11 +86,12 @@ class Archive:
             raise ValueError(f"{name}.json is no JSON object")
         return header
 
-    def dtype(self, name: str) -> np.dtype[Any]:
-        """The type of an array."""
+    def shape_and_dtype(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Those that an array says that it has."""
         with self._file.open(f"{name}.npy") as file:
             np.lib.format.read_magic(file)
-            return np.lib.format.read_array_header_1_0(file)[2]
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            return shape, dtype
 
     def arrays(self, expected: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """All arrays, which must have just these names, and shapes and dtypes like these."""

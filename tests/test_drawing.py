@@ -11,11 +11,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
-from rl3jax.observation import ObservationLayout
 
 import rl3jax
-from rl3jax import ConfigError, drawing, make_env, object_level
-from rl3jax.agent import PolicyAgent
+from rl3jax import Config, ConfigError, drawing, make_env, make_trainer, object_level
 from rl3jax.baselines import OptimalPolicy, UniformAgent
 from rl3jax.drawing import MetaEpisode, files, key_moments, record_episode
 from rl3jax.drawing.bandit import cumulative_pulls, posterior
@@ -25,7 +23,6 @@ from rl3jax.drawing.random_mdp import optimal_q
 from rl3jax.drawing.view import number
 from rl3jax.envs import Bandit
 from rl3jax.envs.gridworld import FATAL, GOAL, OBSTACLE, START, WATER, GridworldTask
-from rl3jax.networks import make_network
 from rl3jax.rollout import rollout
 
 SIZES = {
@@ -44,14 +41,10 @@ def key(n=0):
 def policy(env, algo="rl3"):
     """An untrained policy for `env`, whose object-level RL learns all the same."""
     size = (env.num_states, env.num_actions)
-    is_rl2 = algo == "rl2"
     learn = object_level.q_learning if env.num_states > 9 else object_level.value_iteration
-    learner = object_level.none(*size) if is_rl2 else learn(*size)
-    features = jnp.asarray(env.state_features)
-    scale = None if is_rl2 else 10.0
-    layout = ObservationLayout(size[1], features.shape[1], H, env.task_horizon, scale)
-    network = dataclasses.replace(make_network("markov", width=4, horizon=H), num_outputs=size[1])
-    return PolicyAgent(network.init(key(), layout.size), features, network, learner, layout)
+    config = Config(algo=algo, network="markov", width=4, horizon=H, n_tasks=4)
+    trainer = make_trainer(config, env, object_level.none(*size) if algo == "rl2" else learn(*size))
+    return trainer.agent(trainer.init(key()))
 
 
 @pytest.fixture(scope="module")

@@ -99,7 +99,90 @@ def huge(file):
         stream.truncate(GIGABYTES)
 
 
-AGENTS = {
+def part(cls, of="memory", /, **fields):
+    """A part of that class in place of the memory, or of another one."""
+    return lambda file: header(file, lambda h: h.update({of: {"class": cls, **fields}}))
+
+
+def within(module):
+    """A module of flax's as the memory."""
+    return part(FEED_FORWARD, module=module)
+
+
+def nested(depth):
+    """Modules within modules, as text: JSON's own writer would not go that deep."""
+    opening = b'{"class": "flax.linen.combinators:Sequential", "layers": ['
+    return b'{"class": "%s", "module": ' % FEED_FORWARD.encode() + opening * depth + b"]}" * depth
+
+
+def deep(depth):
+    def change(members):
+        values = json.loads(members["agent.json"]) | {"memory": "here"}
+        text = json.dumps(values).encode()
+        members["agent.json"] = text.replace(b'"here"', nested(depth) + b"}")
+
+    return lambda file: rewritten(file, change)
+
+
+FEED_FORWARD = "rl3jax.networks.flax_modules:FeedForward"
+DENSE = {"class": "flax.linen.linear:Dense", "features": 8}
+CODE = """
+import pathlib, flax.linen
+pathlib.Path("executed").touch()
+class Net(flax.linen.Module):
+    pass
+"""
+
+PARTS = {
+    "a module of the reader's": part("strange:Net"),
+    "a module of the reader's, by another name": part("rl3jax:strange.Net"),
+    "a module not imported yet": part("flax.metrics.tensorboard:SummaryWriter"),
+    "a class that is no part": part("rl3jax.runs.folder:RunFolder", path="executed"),
+    "flax's, and no part": part("flax.linen.module:Scope", variables={}),
+    "a part of another kind": part("rl3jax.object_level.none:NoLearner", num_actions=5),
+    "a module that is no memory": part("flax.linen.linear:Dense", features=8),
+    "an abstract part": part("rl3jax.networks.base:Memory"),
+    "a function as class": part("rl3jax.networks:make_network", name="gru", horizon=1),
+    "a way through attributes": part("flax.linen.module:os.mkdir"),
+    "a class that is no text": part(["rl3jax"]),
+    "a part without class": lambda file: header(file, lambda h: h["memory"].pop("class")),
+    "a function that does more": within({**DENSE, "dot_general": {"name": "flax.linen:vmap"}}),
+    "a function of anyone's": within({**DENSE, "dot_general": {"name": "os:mkdir"}}),
+    "an unknown field": part(FEED_FORWARD, module=DENSE, path="executed"),
+    "a parent": within({**DENSE, "parent": DENSE}),
+    "parameters in the header": part(
+        "rl3jax.object_level.none:NoLearner", "learner", num_states=10, num_actions=5, params=[1]
+    ),
+    "10 000 within each other": deep(10_000),
+    "90 within each other": deep(90),
+    "10 000 beside each other": within(
+        {"class": "flax.linen.combinators:Sequential", "layers": [DENSE] * 10_000}
+    ),
+    "a billion units of flax's": within({**DENSE, "features": 10**9}),
+    "units less than none": within({**DENSE, "features": -1}),
+    "units that are text": within({**DENSE, "features": "8"}),
+    "heads of half a number": lambda file: header(file, lambda h: h["memory"].update(heads=0.5)),
+    "outputs that are none": lambda file: header(file, lambda h: h["head"].update(num_outputs=0)),
+    "unknown features": lambda file: header(file, lambda h: h.update(features="pixels")),
+    "features that are no text": lambda file: header(
+        file, lambda h: h.update(features=["tabular"])
+    ),
+    "features of another kind": lambda file: header(file, lambda h: h.update(features="scaled")),
+    "a scale that is NaN": lambda file: header(
+        file, lambda h: h["layout"].update(value_scale=np.nan)
+    ),
+    "a horizon below zero": lambda file: header(file, lambda h: h["layout"].update(horizon=-1)),
+    "greedy that is text": lambda file: header(file, lambda h: h.update(greedy="no")),
+    "thousands of estimates": lambda file: header(
+        file, lambda h: h["layout"].update(estimates=h["layout"]["estimates"] * 3000)
+    ),
+    "estimates twice": lambda file: header(
+        file, lambda h: h["layout"].update(estimates=h["layout"]["estimates"] * 2)
+    ),
+}
+
+
+AGENTS = PARTS | {
     "gigabytes": huge,
     "a pipe": replace_by(os.mkfifo),
     "a device without end": replace_by(lambda file: os.symlink("/dev/zero", file)),
@@ -124,11 +207,11 @@ AGENTS = {
     "a path out of the folder": lambda file: rewritten(
         file, lambda m: m.update({"../../outside.npy": b""})
     ),
-    "a billion units": lambda file: header(file, lambda h: h["network"].update(width=10**9)),
-    "a million layers": lambda file: header(file, lambda h: h["network"].update(layers=10**6)),
+    "a billion units": lambda file: header(file, lambda h: h["memory"].update(width=10**9)),
+    "a million layers": lambda file: header(file, lambda h: h["memory"].update(layers=10**6)),
     "a billion states": lambda file: header(file, lambda h: h["learner"].update(num_states=10**9)),
-    "a billion actions": lambda file: header(file, lambda h: h["layout"].update(num_actions=10**9)),
-    "beyond 64 bits": lambda file: header(file, lambda h: h["network"].update(width=10**30)),
+    "a billion actions": lambda file: header(file, lambda h: h["layout"].update(action_size=10**9)),
+    "beyond 64 bits": lambda file: header(file, lambda h: h["memory"].update(width=10**30)),
     "another shape": lambda file: array(file, lambda x: x),
     "objects": lambda file: array(file, lambda x: np.array([None])),
     "integers": lambda file: array(file, lambda x: x.astype(int)),
@@ -209,6 +292,8 @@ class Watched:
 
 
 def main():
+    Path("strange.py").write_text(CODE)
+    sys.path.insert(0, os.getcwd())
     trainer = make_trainer(TRANSFORMER)
     state = trainer.init(jax.random.key(0))
     agent = trainer.agent(state)

@@ -13,12 +13,12 @@ from rl3jax import (
     load_agent,
     make_trainer,
     render,
-    run_folder,
     save_agent,
     train,
 )
 from rl3jax.drawing import evaluation_task, files, record_episode
 from rl3jax.render import RenderArgs
+from rl3jax.runs.folder import RunFolder
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import config_env
 
@@ -36,7 +36,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for name, values in SIZES.items():
         trainer = make_trainer(Config(n_tasks=1, horizon=6, width=4, **values))
-        folder = run_folder.RunFolder(root / name)
+        folder = RunFolder(root / name)
         folder.path.mkdir()
         folder.write_config(trainer.config)
         agent = trainer.agent(trainer.init(jax.random.key(0)))
@@ -145,7 +145,7 @@ def test_what_was_asked_for_is_recorded(runs, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("index", [0, 5])
 def test_the_held_out_tasks_are_those_of_evaluate(runs, index):
-    folder = run_folder.RunFolder(runs / "mdp")
+    folder = RunFolder(runs / "mdp")
     env, agent = config_env(folder.read_config()), load_agent(folder.agent)
     scores = evaluate_agent(agent, env, 6, 8, held_out_key())
     task, key = evaluation_task(env, held_out_key(), index)
@@ -222,7 +222,7 @@ def test_what_is_no_run_or_no_agent(runs, tmp_path, capsys):
 def test_a_policy_of_another_size_is_refused(runs, tmp_path, capsys):
     out = ["--out", tmp_path / "a.gif"]
     error = refused(capsys, [runs / "gridworld", *out, "--variation", "13x13"])
-    assert "is for 121 states and 5 actions, this environment has 169 and 5" in error
+    assert "is for 121 states and 5 actions, this environment has 169 states and 5" in error
 
 
 def test_an_environment_without_pictures_is_refused(runs, strange, tmp_path, capsys):
