@@ -1,180 +1,168 @@
-"""The memory of a run, foreseen: what a device will hold at most, and settings that need less."""
+"""The memory of a run: what the compiler says that a device will hold, and settings that need less.
+
+Programs are compiled as the run will compile them, before its first step; JAX keeps them, so that
+the run does not compile them again.
+"""
 
 import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
 
-from rl3jax import ppo
+from rl3jax import devices
 from rl3jax.checks import ConfigError, largest_divisor
 from rl3jax.config import Config
-from rl3jax.devices import Devices
-from rl3jax.liveness import peak, peak_and_shapes, size_of
-from rl3jax.rollout import Trajectory, rollout
-from rl3jax.trainer import Trainer, TrainState, make_trainer
+from rl3jax.evaluation import lower_evaluation
+from rl3jax.trainer import Trainer, make_trainer
 
 GIB = 2**30
+BUFFERS_OF_XLA = 1.25
+"""Over what the compiler says; measured. Some of XLA's own buffers are not in it."""
 
-STATES = "parameters and optimiser states"
-TRAJECTORIES = "trajectories"
-CARRIES = "networks' carries while acting"
-TABLES = "object-level tables"
-STEPS = "steps of agents and environments"
-ACTIVATIONS = "activations of a minibatch"
+CHUNKS = ("rollout_chunk", "gradient_chunk")
+SIZES = ("n_tasks", *CHUNKS)
 
-CHUNKS = {"acting": "rollout_chunk", "validation": "rollout_chunk", "learning": "gradient_chunk"}
-"""What makes a phase smaller."""
-
+UNOPTIMISED = {"xla_backend_optimization_level": 0}
+"""For programs that will not run: half the time to compile, and the same memory."""
 
 GROUP_LIMITS = {"": "memory.max", "memory": "memory.limit_in_bytes"}
 """Files with the limit of a control group, by its controllers."""
 
+Lower = Callable[[Trainer], jax.stages.Lowered]
 
-@dataclass(frozen=True)
-class Estimate:
-    """Bytes that a device holds, by phase of an iteration and by what they are for.
 
-    Phases come one after another, so the largest one decides.
+def check_memory(trainer: Trainer, runs: int = 1, lower: Lower | None = None) -> str:
+    """Compile a run's programs and describe in a line how much memory it will need of a device.
+
+    Args:
+        trainer: of the run.
+        runs: how many runs of a sweep share a device, as one program vmapped over them.
+        lower: what lowers an iteration of all these runs for a trainer, where the caller has a
+            jitted function of its own (default: `trainer.update`, vmapped over `runs`). The caller
+            then compiles nothing anew.
+
+    Raises:
+        ConfigError: if it is more than `memory_limit`, or than the device has; with settings that
+            fit, or the smallest possible run.
     """
-
-    phases: dict[str, dict[str, int]]
-
-    @property
-    def phase(self) -> str:
-        """The phase that needs the most."""
-        return max(self.phases, key=lambda name: sum(self.phases[name].values()))
-
-    @property
-    def terms(self) -> dict[str, int]:
-        """Of the phase that needs the most, largest first."""
-        terms = self.phases[self.phase]
-        return dict(sorted(terms.items(), key=lambda item: -item[1]))
-
-    @property
-    def total(self) -> int:
-        """Bytes at the worst moment."""
-        return sum(self.terms.values())
-
-
-def estimate_memory(trainer: Trainer) -> Estimate:
-    """What each of a trainer's devices will hold, from shapes alone: nothing is compiled."""
-    trainer = _own_share(trainer)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    state = jax.eval_shape(trainer.init, key)
-    collecting, trajectory = peak_and_shapes(trainer.collect, state, key, key)
-    phases = {
-        "acting": _acting(
-            trainer,
-            state,
-            trainer.n_tasks,
-            trajectories=size_of(trajectory),
-            held=collecting,
-        ),
-        "learning": _learning(trainer, state, trajectory),
-    }
-    if trainer.config.validate_every:
-        phases["validation"] = _acting(
-            trainer,
-            state,
-            trainer.config.validation_tasks,
-            trajectories=0,
-            held=peak(lambda *args: _validate(trainer, *args), state, key),
+    lower = lower or partial(_lower_update, runs=runs)
+    needed = _bytes_needed(lower, None, trainer)
+    given = trainer.config.memory_limit
+    limit = device_memory() if given is None else int(given * GIB)
+    if needed <= limit:
+        return f"memory: about {gib(needed)} of {gib(limit)} a device"
+    fitting, least = _fit(trainer, limit, needed, partial(_bytes_needed, lower, UNOPTIMISED))
+    flags = _changed_flags(trainer.config, fitting.config)
+    source = "a device's memory" if given is None else "memory_limit"
+    shown = gib(limit) if given is None else f"{given:g} GiB"
+    if least > limit:
+        raise ConfigError(
+            f"{source}, {shown}, is below the smallest possible run, {gib(least)} "
+            f"({flags or 'this one'})"
         )
-    before_and_after = {STATES: 2 * size_of(state)}
-    return Estimate({name: before_and_after | terms for name, terms in phases.items()})
-
-
-def _own_share(trainer: Trainer) -> Trainer:
-    """The trainer as one of its devices has it."""
-    settings = trainer.settings._replace(
-        tasks_per_minibatch=trainer.settings.own_tasks_per_minibatch, devices=Devices()
-    )
-    n_tasks = trainer.n_tasks // trainer.settings.devices.count
-    return dataclasses.replace(trainer, n_tasks=n_tasks, settings=settings)
-
-
-def _acting(
-    trainer: Trainer, state: TrainState, n_tasks: int, trajectories: int, held: int
-) -> dict[str, int]:
-    """The terms of what meta-episodes in `n_tasks` tasks hold."""
-    carry = jax.eval_shape(lambda state: trainer.agent(state).init(jnp.int32(0)), state)
-    at_once = min(n_tasks, trainer.rollout_chunk or n_tasks)
-    terms = {
-        TRAJECTORIES: trajectories,
-        CARRIES: at_once * size_of(carry.network),
-        TABLES: at_once * size_of(carry.table),
-    }
-    return terms | {STEPS: max(0, held - sum(terms.values()))}
-
-
-def _learning(trainer: Trainer, state: TrainState, trajectory: Trajectory) -> dict[str, int]:
-    """The terms of what PPO holds, with the critic's values before it."""
-    settings = trainer.settings
-    valuing, (batch, progress) = peak_and_shapes(trainer.batch, state, trajectory)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-
-    def update(state: TrainState, *args: Any) -> Any:
-        return ppo.update(settings, state.hyperparams, state.models, *args)
-
-    held = peak(update, state, batch, progress, key)
-    at_a_time = settings.tasks_at_a_time(settings.critic, trainer.layout.horizon)
-    if at_a_time == settings.tasks_per_minibatch:
-        # Compilers begin with the critic before they are done with the actor.
-        held += _critic_residuals(settings, state, batch)
-    return {
-        TRAJECTORIES: size_of(batch) + size_of(trajectory.reward),
-        ACTIVATIONS: max(held, valuing - size_of(batch)),
-    }
-
-
-def _critic_residuals(settings: ppo.Settings, state: TrainState, batch: ppo.Batch) -> int:
-    """Bytes that the critic's forward pass over a minibatch keeps for the backward pass."""
-    minibatch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(
-            (len(x), settings.tasks_per_minibatch, *x.shape[2:]), x.dtype
-        ),
-        batch,
+    raise ConfigError(
+        f"this run needs about {gib(needed)} of a device, over {source}, {shown}. "
+        f"Fits: {flags} ({gib(least)})"
     )
 
-    def backward(params: Any, batch: ppo.Batch) -> Any:
-        return jax.vjp(lambda params: ppo.critic_loss(params, settings.critic, batch), params)[1]
 
-    params = state.models.critic.params
-    return size_of(jax.eval_shape(backward, params, minibatch)) - size_of(params)
+def gib(size: int) -> str:
+    """Bytes as GiB to three digits, rounded up: a limit of as much is enough."""
+    digit = 10.0 ** (math.floor(math.log10(size / GIB)) - 2)
+    return f"{math.ceil(size / GIB / digit) * digit:.3g} GiB"
 
 
-def _validate(trainer: Trainer, state: TrainState, key: PRNGKeyArray) -> jax.Array:
-    """The rewards of a validation, as `evaluate_agent` collects them."""
+# --- what the compiler says ---------------------------------------------------------------------
+
+
+def _bytes_needed(lower: Lower, options: dict[str, Any] | None, trainer: Trainer) -> int:
+    """Bytes of a device during an iteration or a validation, whichever needs more.
+
+    `options` are the compiler's.
+    """
+    iteration = lower(trainer).compile(options).memory_analysis()
+    needed = _size(iteration)
+    playing, validating = _at_once(trainer)
+    if validating > playing:
+        validation = _lower_validation(trainer).compile(options).memory_analysis()
+        needed = max(needed, iteration.argument_size_in_bytes + _size(validation))
+    return math.ceil(BUFFERS_OF_XLA * needed)
+
+
+def _size(analysis: Any) -> int:
+    """Bytes that a compiled program reserves, of each of its devices.
+
+    Not the `peak_memory_in_bytes` that there is as well: on CPU it leaves temporaries out.
+    """
+    return int(
+        analysis.argument_size_in_bytes
+        + analysis.output_size_in_bytes
+        - analysis.alias_size_in_bytes
+        + analysis.temp_size_in_bytes
+    )
+
+
+def _lower_update(trainer: Trainer, runs: int) -> jax.stages.Lowered:
+    if runs == 1:
+        return Trainer.update.lower(trainer, _state(trainer))
+    states = jax.eval_shape(
+        lambda: jax.vmap(trainer.init)(jax.random.split(jax.random.key(0), runs))
+    )
+    return jax.jit(jax.vmap(trainer.update)).lower(states)
+
+
+def _lower_validation(trainer: Trainer) -> jax.stages.Lowered:
+    config = trainer.config
+    agent = jax.eval_shape(trainer.agent, _state(trainer))
+    return lower_evaluation(
+        agent, trainer.env, config.horizon, config.validation_tasks, config.rollout_chunk
+    )
+
+
+def _state(trainer: Trainer) -> Any:
+    """The shapes of a training state, as the devices have it."""
+    shapes = jax.eval_shape(lambda: trainer.init(jax.random.key(0)))
+    return trainer.settings.devices.replicate(shapes)
+
+
+def _at_once(trainer: Trainer) -> tuple[int, int]:
+    """Tasks that a device plays at a time in an iteration, and in a validation."""
+    own = trainer.n_tasks // trainer.settings.devices.count
+    most = trainer.config.rollout_chunk or max(own, _validated(trainer))
+    return min(own, most), min(_validated(trainer), most)
+
+
+def _validated(trainer: Trainer) -> int:
+    """A device's share of the validation tasks."""
+    if not trainer.config.validate_every:
+        return 0
     n_tasks = trainer.config.validation_tasks
-    agent = trainer.agent(state)
-
-    def one_task(key: PRNGKeyArray) -> jax.Array:
-        key_task, key_rollout = jax.random.split(key)
-        task = trainer.env.sample_task(key_task)
-        return rollout(agent, trainer.env, task, trainer.layout.horizon, key_rollout).reward
-
-    at_once = min(n_tasks, trainer.rollout_chunk or n_tasks)
-    return jax.lax.map(one_task, jax.random.split(key, n_tasks), batch_size=at_once)
+    return n_tasks // devices.choose_local({"n_tasks": n_tasks}).count
 
 
-# --- the limit, and what to do about it ---------------------------------------------------------
+# --- the limit ----------------------------------------------------------------------------------
 
 
 def device_memory() -> int:
-    """Bytes that a device of this process may use; cores of a CPU share those of the process."""
-    device = jax.local_devices()[0]
-    stats = device.memory_stats() or {}
+    """Bytes that a device of this process may use.
+
+    The cores of a CPU share what the process may use and does not need for itself: so far it has
+    imported, traced and compiled.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    return process_memory() // jax.local_device_count()
+    unit = 1 if sys.platform == "darwin" else 1024
+    itself = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(1, process_memory() - itself) // jax.local_device_count()
 
 
 def process_memory(root: Path = Path("/")) -> int:
@@ -198,69 +186,83 @@ def _group_limits(root: Path) -> Iterator[int]:
                     yield int(limit.read_text())
 
 
-def check_memory(trainer: Trainer) -> str:
-    """A line that says how much memory the run will need of a device.
+# --- settings that fit --------------------------------------------------------------------------
 
-    Raises:
-        ConfigError: if it is more than `memory_limit`, or than the device has; with settings that
-            fit, or the smallest possible run.
+
+def _fit(
+    trainer: Trainer, limit: int, needed: int, need: Callable[[Trainer], int]
+) -> tuple[Trainer, int]:
+    """A smaller run and the bytes that it needs: one within the limit, or else the smallest.
+
+    Memory grows with sizes as the largest of a few straight lines, hence never above the chord from
+    the smallest run to the given one: what the chord gives should fit.
     """
-    given = trainer.config.memory_limit
-    limit = device_memory() if given is None else int(given * GIB)
-    estimate = estimate_memory(trainer)
-    if estimate.total <= limit:
-        return (
-            f"memory: about {gib(estimate.total)} of {gib(limit)} a device ({_largest(estimate)})"
-        )
-    fitting, needed = _fit(trainer, limit)
-    flags = _changed_flags(trainer.config, fitting.config)
-    source = "a device's memory" if given is None else "memory_limit"
-    shown = gib(limit) if given is None else f"{given:g} GiB"
-    if needed.total > limit:
-        raise ConfigError(
-            f"{source}, {shown}, is below the smallest possible run, {gib(needed.total)} "
-            f"({flags or 'this one'})"
-        )
-    raise ConfigError(
-        f"this run needs about {gib(estimate.total)} of a device, over {source}, {shown}; most of "
-        f"it: {_largest(estimate)}. Fits: {flags} ({gib(needed.total)})"
-    )
+    names, least = _to_shrink(trainer, limit, need)
+    if least > limit:
+        return _shrunk(trainer, names, 0.0), least
+    share = (limit - least) / (needed - least)
+    while (size := need(fitting := _shrunk(trainer, names, share))) > limit:
+        share /= 2
+    return fitting, size
 
 
-def gib(size: int) -> str:
-    """Bytes as GiB to three digits, rounded up: a limit of as much is enough."""
-    digit = 10.0 ** (math.floor(math.log10(size / GIB)) - 2)
-    return f"{math.ceil(size / GIB / digit) * digit:.3g} GiB"
+def _to_shrink(
+    trainer: Trainer, limit: int, need: Callable[[Trainer], int]
+) -> tuple[tuple[str, ...], int]:
+    """What must be smaller, one chunk if that can do, and the bytes that are needed at least."""
+
+    def least(names: tuple[str, ...]) -> int:
+        return need(_shrunk(trainer, names, 0.0))
+
+    if (with_chunks := least(CHUNKS)) > limit:
+        return SIZES, least(SIZES)
+    for chunk in CHUNKS:
+        if (with_chunk := least((chunk,))) <= limit:
+            return (chunk,), with_chunk
+    return CHUNKS, with_chunks
 
 
-def _largest(estimate: Estimate) -> str:
-    """The terms that make up most of an estimate."""
-    large = [(name, size) for name, size in estimate.terms.items() if size > estimate.total / 20]
-    return ", ".join(f"{name} {gib(size)}" for name, size in large)
+def _shrunk(trainer: Trainer, names: tuple[str, ...], share: float) -> Trainer:
+    """The trainer with about this share of what `names` say, but no less than is possible."""
+    played, learned = int(share * max(_at_once(trainer))), int(share * _per_gradient(trainer))
+    if "n_tasks" in names:
+        trainer = _with_fewer_tasks(trainer, int(share * trainer.n_tasks))
+    count = trainer.settings.devices.count
+    own, own_minibatch = trainer.n_tasks // count, trainer.config.tasks_per_minibatch // count
+    chunks = {
+        "rollout_chunk": _chunk(played, own, max(own, _validated(trainer))),
+        "gradient_chunk": _chunk(learned, own_minibatch, own_minibatch),
+    }
+    return _with(trainer, **{name: chunks[name] for name in CHUNKS if name in names})
 
 
-def _fit(trainer: Trainer, limit: int) -> tuple[Trainer, Estimate]:
-    """The trainer with smaller chunks, and with fewer tasks if need be; or the smallest there is.
+def _chunk(wanted: int, share: int, most: int) -> int | None:
+    """About `wanted` tasks at a time; it must divide a device's share unless it is larger.
 
-    A phase's chunk is halved while that phase needs too much; tasks only if chunks of a single one
-    would not do.
+    None if it is no less than `most`, all that there are.
     """
-    one = {"rollout_chunk": 1, "gradient_chunk": 1}
-    fewest = {"n_tasks": trainer.settings.devices.count}
-    if trainer.config.minibatch_tasks is None:
-        fewest["minibatches"] = 1
-    smallest = _with(trainer, **fewest, **one)
-    least = estimate_memory(smallest)
-    if least.total > limit:
-        return smallest, least
+    wanted = max(1, wanted)
+    if wanted >= most:
+        return None
+    return wanted if wanted >= share else largest_divisor(share, wanted)
 
-    while estimate_memory(_with(trainer, **one)).total > limit:
-        trainer = _fewer_tasks(trainer)
-    estimate = estimate_memory(trainer)
-    while estimate.total > limit:
-        trainer = _with_half_of(trainer, CHUNKS[estimate.phase])
-        estimate = estimate_memory(trainer)
-    return trainer, estimate
+
+def _per_gradient(trainer: Trainer) -> int:
+    """Tasks that a device backpropagates through at a time."""
+    settings = trainer.settings
+    own = trainer.config.tasks_per_minibatch // settings.devices.count
+    return largest_divisor(own, settings.tasks_at_a_time(settings.actor, trainer.config.horizon))
+
+
+def _with_fewer_tasks(trainer: Trainer, wanted: int) -> Trainer:
+    """At most `wanted` tasks, without chunks; minibatches keep their size if one is left."""
+    config, size = trainer.config, trainer.config.tasks_per_minibatch
+    unit = size if wanted >= size else trainer.settings.devices.count
+    n_tasks = unit * max(1, wanted // unit)
+    changes: dict[str, Any] = {"n_tasks": n_tasks} | dict.fromkeys(CHUNKS)
+    if config.minibatch_tasks is None:
+        changes["minibatches"] = max(1, n_tasks // size)
+    return _with(trainer, **changes)
 
 
 def _with(trainer: Trainer, **changes: Any) -> Trainer:
@@ -269,38 +271,9 @@ def _with(trainer: Trainer, **changes: Any) -> Trainer:
     return make_trainer(config, trainer.env, trainer.learner, trainer.settings.actor)
 
 
-def _with_half_of(trainer: Trainer, chunk: str) -> Trainer:
-    """The trainer with half the chunk, or a little less since it must divide a device's share.
-
-    Without a chunk the share is the first: validation has more tasks than it, maybe.
-    """
-    settings = trainer.settings
-    total = trainer.n_tasks if chunk == "rollout_chunk" else settings.tasks_per_minibatch
-    share = total // settings.devices.count
-    now = getattr(trainer.config, chunk) or 2 * share
-    return _with(trainer, **{chunk: largest_divisor(share, max(1, min(now // 2, share)))})
-
-
-def _fewer_tasks(trainer: Trainer) -> Trainer:
-    """About half as many tasks, in minibatches of the same size if there is more than one."""
-    config, devices = trainer.config, trainer.settings.devices.count
-    size, n_tasks = trainer.settings.tasks_per_minibatch, trainer.n_tasks
-    if n_tasks > size:
-        n_tasks = size * max(1, n_tasks // size // 2)
-    else:
-        n_tasks = size = devices * max(1, n_tasks // devices // 2)
-    changes = {"n_tasks": n_tasks}
-    if config.minibatch_tasks is None:
-        changes["minibatches"] = n_tasks // size
-    for name, total in (("rollout_chunk", n_tasks), ("gradient_chunk", size)):
-        if chunk := getattr(config, name):
-            changes[name] = largest_divisor(total // devices, chunk)
-    return _with(trainer, **changes)
-
-
 def _changed_flags(before: Config, after: Config) -> str:
     """The flags that lead from one config to the other."""
-    names = ("n_tasks", "minibatches", "rollout_chunk", "gradient_chunk")
+    names = ("n_tasks", "minibatches", *CHUNKS)
     changed = {name: getattr(after, name) for name in names}
     return " ".join(
         f"--{name.replace('_', '-')} {value}"

@@ -48,6 +48,7 @@ from rl3jax.devices import Devices
 from rl3jax.evaluation import check_tasks, evaluate_agent
 from rl3jax.files import write_text
 from rl3jax.finite import all_finite
+from rl3jax.memory import check_memory
 from rl3jax.progress import Progress
 from rl3jax.run_folder import RunFolder, provenance
 from rl3jax.seeding import training_key, validation_key
@@ -149,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Whole runs are split over devices, not their tasks: they need not talk to each other.
         trainer = make_trainer(dataclasses.replace(args.config, devices=1))
         runs_on = devices.choose(args.config.devices, {"the runs": n_runs})
+        print(check_memory(trainer, lower=partial(lower_update, runs_on, n_runs)))
         folder = run_folder.create_for_sweep(trainer.config, args.config.out)
         seeds = range(args.config.seed, args.config.seed + args.seeds)
         print(f"grid points: {len(points)}, seeds: {len(seeds)}; {n_runs} runs as one program")
@@ -267,6 +269,13 @@ def update(
     return states, metrics, jax.vmap(all_finite)((states.models, metrics))
 
 
+def lower_update(runs_on: Devices, n_runs: int, trainer: Trainer) -> jax.stages.Lowered:
+    """Lower `update` of so many runs, as it is called later; nothing is computed."""
+    state = jax.eval_shape(lambda: trainer.init(training_key(0)))
+    states = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n_runs, *x.shape), x.dtype), state)
+    return update.lower(trainer, runs_on, runs_on.deal(states))
+
+
 def _train(
     trainer: Trainer, runs_on: Devices, states: TrainState, folder: RunFolder
 ) -> tuple[TrainState, Float[np.ndarray, "I runs"], Float[np.ndarray, " I"]]:
@@ -312,11 +321,12 @@ def _score(
     scores = np.full((2, len(alive)), np.nan)
     for run in np.flatnonzero(alive).tolist():
         score = evaluate_agent(
-            _agent(trainer, states, run),
+            jax.device_get(_agent(trainer, states, run)),
             trainer.env,
             config.horizon,
             config.validation_tasks,
             validation_key(),
+            batch_size=config.rollout_chunk,
         )
         scores[:, run] = score.mean, score.stderr
     return scores[0], scores[1]
