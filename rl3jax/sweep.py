@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Whole runs are split over devices, not their tasks: they need not talk to each other.
         trainer = make_trainer(dataclasses.replace(args.config, devices=1))
         runs_on = devices.choose(args.config.devices, {"the runs": n_runs})
-        print(check_memory(trainer, lower=partial(lower_update, runs_on, n_runs)))
+        print(check_memory(trainer, trace=partial(trace_update, runs_on, n_runs)))
         folder = run_folder.create_for_sweep(trainer.config, args.config.out)
         seeds = range(args.config.seed, args.config.seed + args.seeds)
         print(f"grid points: {len(points)}, seeds: {len(seeds)}; {n_runs} runs as one program")
@@ -269,11 +269,11 @@ def update(
     return states, metrics, jax.vmap(all_finite)((states.models, metrics))
 
 
-def lower_update(runs_on: Devices, n_runs: int, trainer: Trainer) -> jax.stages.Lowered:
-    """Lower `update` of so many runs, as it is called later; nothing is computed."""
+def trace_update(runs_on: Devices, n_runs: int, trainer: Trainer) -> jax.stages.Traced:
+    """Trace `update` of so many runs, as it is called later; nothing is computed."""
     state = jax.eval_shape(lambda: trainer.init(training_key(0)))
     states = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n_runs, *x.shape), x.dtype), state)
-    return update.lower(trainer, runs_on, runs_on.deal(states))
+    return update.trace(trainer, runs_on, runs_on.deal(states))
 
 
 def _train(

@@ -26,7 +26,8 @@ RUNS = {
     "markov": {"n_tasks": 8192, "minibatches": 32, "horizon": 50},
     "gru": {"network": "gru", "n_tasks": 480, "minibatches": 1, "horizon": 50},
     "tables": {
-        "env": "mdp", "num_states": 40, "n_tasks": 512, "minibatches": 64, "horizon": 20, "width": 8,
+        "env": "mdp", "num_states": 40, "n_tasks": 512, "minibatches": 64, "horizon": 20,
+        "width": 8,
     },
     "transformer": {
         "network": "transformer", "n_tasks": 512, "minibatches": 64, "horizon": 100, "width": 32,
@@ -222,6 +223,13 @@ def test_below_the_smallest_run_it_says_what_that_needs():
     assert limited(TINY | smallest, memory_limit=amount).startswith("memory: about")
     assert "smallest possible run" in limited(TINY, memory_limit=0.9 * amount)
     assert "smallest possible run" not in limited(TINY, memory_limit=amount)
+
+
+@pytest.mark.parametrize("field", ["n_tasks", "validation_tasks"])
+def test_more_than_the_compiler_can_count_is_refused(field):
+    many = 2**31 - 8
+    message = limited(TINY, horizon=many, validate_every=1, **{"validation_tasks": 8, field: many})
+    assert "GiB, is below the smallest possible run" in message
 
 
 def test_without_a_limit_the_device_is_it(monkeypatch):
