@@ -109,14 +109,14 @@ def evaluate_agent(
     return evaluation
 
 
-def lower_evaluation(
+def trace_evaluation(
     agent: PolicyAgent,
     env: TaskDistribution,
     horizon: int,
     n_tasks: int,
     batch_size: int | None = None,
-) -> jax.stages.Lowered:
-    """Lower the program of `evaluate_agent`, from an agent of shapes; nothing is computed.
+) -> jax.stages.Traced:
+    """Trace the program of `evaluate_agent`, from an agent of shapes; nothing is computed.
 
     Once it is compiled, `evaluate_agent` does not compile it again in this process.
     """
@@ -124,7 +124,7 @@ def lower_evaluation(
     tasks = jax.eval_shape(partial(sample_tasks, env), keys)
     shared_by = devices.choose_local({"n_tasks": n_tasks})
     players, dealt = shared_by.replicate(agent), shared_by.deal((tasks, keys))
-    return _score.lower(env, horizon, batch_size, None, shared_by, players, *dealt)
+    return _score.trace(env, horizon, batch_size, None, shared_by, players, *dealt)
 
 
 def check_fits(agent: PolicyAgent, env: TaskDistribution) -> None:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.extend import core
 
 from rl3jax import devices
 from rl3jax.checks import ConfigError, largest_divisor
 from rl3jax.config import Config
-from rl3jax.evaluation import lower_evaluation
+from rl3jax.evaluation import trace_evaluation
 from rl3jax.trainer import Trainer, make_trainer
 
 GIB = 2**30
@@ -33,19 +34,22 @@ SIZES = ("n_tasks", *CHUNKS)
 UNOPTIMISED = {"xla_backend_optimization_level": 0}
 """For programs that will not run: half the time to compile, and the same memory."""
 
+MOST_ENTRIES = 2**48
+"""Of an array; no device holds more. XLA ends the process where it cannot count them."""
+
 GROUP_LIMITS = {"": "memory.max", "memory": "memory.limit_in_bytes"}
 """Files with the limit of a control group, by its controllers."""
 
-Lower = Callable[[Trainer], jax.stages.Lowered]
+Trace = Callable[[Trainer], jax.stages.Traced]
 
 
-def check_memory(trainer: Trainer, runs: int = 1, lower: Lower | None = None) -> str:
+def check_memory(trainer: Trainer, runs: int = 1, trace: Trace | None = None) -> str:
     """Compile a run's programs and describe in a line how much memory it will need of a device.
 
     Args:
         trainer: of the run.
         runs: how many runs of a sweep share a device, as one program vmapped over them.
-        lower: what lowers an iteration of all these runs for a trainer, where the caller has a
+        trace: what traces an iteration of all these runs for a trainer, where the caller has a
             jitted function of its own (default: `trainer.update`, vmapped over `runs`). The caller
             then compiles nothing anew.
 
@@ -53,13 +57,13 @@ def check_memory(trainer: Trainer, runs: int = 1, lower: Lower | None = None) ->
         ConfigError: if it is more than `memory_limit`, or than the device has; with settings that
             fit, or the smallest possible run.
     """
-    lower = lower or partial(_lower_update, runs=runs)
-    needed = _bytes_needed(lower, None, trainer)
+    trace = trace or partial(_trace_update, runs=runs)
+    needed = _bytes_needed(trace, None, trainer)
     given = trainer.config.memory_limit
     limit = device_memory() if given is None else int(given * GIB)
     if needed <= limit:
         return f"memory: about {gib(needed)} of {gib(limit)} a device"
-    fitting, least = _fit(trainer, limit, needed, partial(_bytes_needed, lower, UNOPTIMISED))
+    fitting, least = _fit(trainer, limit, needed, partial(_bytes_needed, trace, UNOPTIMISED))
     flags = _changed_flags(trainer.config, fitting.config)
     source = "a device's memory" if given is None else "memory_limit"
     shown = gib(limit) if given is None else f"{given:g} GiB"
@@ -83,46 +87,51 @@ def gib(size: int) -> str:
 # --- what the compiler says ---------------------------------------------------------------------
 
 
-def _bytes_needed(lower: Lower, options: dict[str, Any] | None, trainer: Trainer) -> int:
+def _bytes_needed(trace: Trace, options: dict[str, Any] | None, trainer: Trainer) -> int:
     """Bytes of a device during an iteration or a validation, whichever needs more.
 
     `options` are the compiler's.
     """
-    iteration: Any = lower(trainer).compile(options).memory_analysis()
-    needed = _size(iteration)
+    needed, held = _reserved(trace(trainer), options)
     playing, validating = _at_once(trainer)
     if validating > playing:
-        validation = _lower_validation(trainer).compile(options).memory_analysis()
-        needed = max(needed, iteration.argument_size_in_bytes + _size(validation))
+        needed = max(needed, held + _reserved(_trace_validation(trainer), options)[0])
     return math.ceil(BUFFERS_OF_XLA * needed)
 
 
-def _size(analysis: Any) -> int:
-    """Bytes that a compiled program reserves, of each of its devices.
+def _reserved(traced: jax.stages.Traced, options: dict[str, Any] | None) -> tuple[int, int]:
+    """Bytes that a program reserves on each of its devices, and those of its arguments alone.
 
     Not the `peak_memory_in_bytes` that there is as well: on CPU it leaves temporaries out.
     """
-    return int(
-        analysis.argument_size_in_bytes
-        + analysis.output_size_in_bytes
-        - analysis.alias_size_in_bytes
-        + analysis.temp_size_in_bytes
-    )
+    if (entries := _largest_array(traced.jaxpr)) > MOST_ENTRIES:
+        return entries, 0
+    analysis: Any = traced.lower().compile(options).memory_analysis()
+    arguments = analysis.argument_size_in_bytes
+    own = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return arguments + own + analysis.temp_size_in_bytes, arguments
 
 
-def _lower_update(trainer: Trainer, runs: int) -> jax.stages.Lowered:
+def _largest_array(jaxpr: Any) -> int:
+    """Entries of the largest array in a traced program."""
+    sizes = [getattr(var.aval, "size", 0) for eqn in jaxpr.eqns for var in eqn.outvars]
+    inner = [called for eqn in jaxpr.eqns for called in core.jaxprs_in_params(eqn.params)]
+    return max([0, *sizes, *map(_largest_array, inner)])
+
+
+def _trace_update(trainer: Trainer, runs: int) -> jax.stages.Traced:
     if runs == 1:
-        return Trainer.update.lower(trainer, _state(trainer))
+        return Trainer.update.trace(trainer, _state(trainer))
     states = jax.eval_shape(
         lambda: jax.vmap(trainer.init)(jax.random.split(jax.random.key(0), runs))
     )
-    return jax.jit(jax.vmap(trainer.update)).lower(states)
+    return jax.jit(jax.vmap(trainer.update)).trace(states)
 
 
-def _lower_validation(trainer: Trainer) -> jax.stages.Lowered:
+def _trace_validation(trainer: Trainer) -> jax.stages.Traced:
     config = trainer.config
     agent = jax.eval_shape(trainer.agent, _state(trainer))
-    return lower_evaluation(
+    return trace_evaluation(
         agent, trainer.env, config.horizon, config.validation_tasks, config.rollout_chunk
     )
 

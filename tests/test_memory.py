@@ -225,6 +225,13 @@ def test_below_the_smallest_run_it_says_what_that_needs():
     assert "smallest possible run" not in limited(TINY, memory_limit=amount)
 
 
+@pytest.mark.parametrize("field", ["n_tasks", "validation_tasks"])
+def test_more_than_the_compiler_can_count_is_refused(field):
+    many = 2**31 - 8
+    message = limited(TINY, horizon=many, validate_every=1, **{"validation_tasks": 8, field: many})
+    assert "GiB, is below the smallest possible run" in message
+
+
 def test_without_a_limit_the_device_is_it(monkeypatch):
     assert limited(TINY).startswith("memory: about")
     assert 0.1 < device_memory() / GIB < 1e5
