@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rl3jax"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-# The house, lowest floor first, as CONTRIBUTING.md has it. A room imports only from floors below its
-# own, so rooms on one floor do not know each other. A room is a module of rl3jax or a whole folder.
+# The house, lowest floor first, as CONTRIBUTING.md has it. A room imports only from floors below
+# its own; rooms on one floor do not know each other. A room is a module or a whole folder.
 TABLE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## The house")[2]
 FLOORS = re.findall(r"^\| ((?:`\w+` )+)\|", TABLE, flags=re.MULTILINE)
 HOUSE = tuple(tuple(re.findall(r"\w+", floor)) for floor in FLOORS)
