@@ -23,8 +23,8 @@ TILE_LETTERS = " SW!XGO"
 
 ACTIONS = ("noop", "north", "east", "south", "west")
 _STEPS = np.array([(0, 0), (-1, 0), (0, 1), (1, 0), (0, -1)])  # of the actions: rows, columns
-_LEFT = np.array([0, 4, 1, 2, 3])  # the direction 90° to the left of each; noop has none
-_RIGHT = np.array([0, 2, 3, 4, 1])
+_LEFT = np.array([0, 4, 1, 2, 3], np.int32)  # the direction 90° to the left of each; noop has none
+_RIGHT = np.array([0, 2, 3, 4, 1], np.int32)
 
 VARIATIONS: dict[str, dict[str, Any]] = {
     "11x11": {"side": 11},
