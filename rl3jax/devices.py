@@ -41,17 +41,22 @@ class Devices:
         )
 
     def replicate(self, tree: Tree) -> Tree:
-        """A copy of the arrays on every device."""
+        """A copy of the arrays on every device; of shapes, what such arrays would be."""
         return self._put(tree, PartitionSpec())
 
     def deal(self, tree: Tree) -> Tree:
-        """An equal part of the arrays' leading axis on every device, for what is `split`."""
+        """An equal part of the arrays' leading axis on every device, for what is `split`.
+
+        Of shapes, what such arrays would be.
+        """
         return self._put(tree, PartitionSpec(AXIS))
 
     def _put(self, tree: Tree, spec: PartitionSpec) -> Tree:
         if self.count == 1:
             return tree
         sharding = NamedSharding(self.mesh, spec)
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree)):
+            return jax.tree.map(lambda leaf: leaf.update(sharding=sharding), tree)
         if sharding.is_fully_addressable:
             return jax.device_put(tree, sharding)
         return jax.jit(lambda tree: tree, out_shardings=sharding)(tree)  # all processes have it

@@ -110,6 +110,24 @@ def evaluate_agent(
     return evaluation
 
 
+def trace_evaluation(
+    agent: PolicyAgent,
+    env: TaskDistribution,
+    horizon: int,
+    n_tasks: int,
+    batch_size: int | None = None,
+) -> jax.stages.Traced:
+    """Trace the program of `evaluate_agent`, from an agent of shapes; nothing is computed.
+
+    Once it is compiled, `evaluate_agent` does not compile it again in this process.
+    """
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n_tasks))
+    tasks = jax.eval_shape(partial(sample_tasks, env), keys)
+    shared_by = devices.choose_local({"n_tasks": n_tasks})
+    players, dealt = shared_by.replicate(agent), shared_by.deal((tasks, keys))
+    return _score.trace(env, horizon, batch_size, None, shared_by, players, *dealt)
+
+
 def check_fits(agent: PolicyAgent, env: TaskDistribution) -> None:
     """Raises ConfigError unless the policy knows as many states and actions as `env` has."""
     knows = _sizes(agent.features), agent.distribution

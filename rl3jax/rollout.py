@@ -105,16 +105,18 @@ def rollouts(
         return play(tasks, keys)
 
     def play_next(played: Trajectory, part: Any) -> tuple[Trajectory, None]:
-        first, *chunk_of = part
+        first, tasks, data = part
         return jax.tree.map(
             lambda all_, own: jax.lax.dynamic_update_slice_in_dim(all_, own, first, axis=1),
             played,
-            play(*chunk_of),
+            play(tasks, jax.random.wrap_key_data(data, impl=jax.random.key_impl(keys))),
         ), None
 
     # Into the whole at once: to merge chunks afterwards would take the memory of a second whole.
     blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(play, tasks, keys))
-    chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (tasks, keys))
+    # Keys as data: under vmap, the check of key reuse takes a scan over keys for a use of them.
+    data = jax.random.key_data(keys)
+    chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (tasks, data))
     return jax.lax.scan(play_next, blank, (jnp.arange(0, n_tasks, chunk), *chunks))[0]
 
 

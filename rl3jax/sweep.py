@@ -24,6 +24,7 @@ from rl3jax.agent_files import save_agent
 from rl3jax.checks import ConfigError, check_at_most, check_size
 from rl3jax.commands import INTERRUPTED, NOT_FINITE, fail, one_line_errors, parse, prepare_jax
 from rl3jax.config import Config, Resolved
+from rl3jax.memory import check_memory
 from rl3jax.progress import Progress
 from rl3jax.runs.batch import Batch, Values, configs_of, make_points, parse_grid
 from rl3jax.runs.folder import RunFolder, new_sweep, title
@@ -82,7 +83,7 @@ def _plan(args: SweepArgs) -> tuple[list[Values], Batch]:
 def _sweep(args: SweepArgs) -> None:
     """From the beginning to the end."""
     points, batch = _plan(args)
-    # Here: print(check_memory(…)) of all runs that share a device
+    print(check_memory(batch.trainer, trace=batch.trace))
     config, seeds = batch.trainer.config, batch.seeds
     folder = new_sweep(config, args.config.out)
     print(f"grid points: {len(points)}, seeds: {len(seeds)}; {batch.n_runs} runs as one program")

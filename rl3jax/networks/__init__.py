@@ -5,7 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from rl3jax.checks import ConfigError, nearest_name
+from rl3jax.checks import ConfigError, check_size, nearest_name
 from rl3jax.networks.base import Memory
 from rl3jax.networks.flax_modules import FeedForward, Recurrent, as_memory
 from rl3jax.networks.gru import Gru
@@ -34,6 +34,7 @@ def lstm(width: Size = 128) -> nn.Module:
     Args:
         width: units of the recurrent layer.
     """
+    check_size("width", width)
     return nn.OptimizedLSTMCell(width)
 
 

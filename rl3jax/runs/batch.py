@@ -128,6 +128,14 @@ class Batch:
         states = jax.jit(jax.vmap(self.trainer.init))(jax.random.wrap_key_data(keys), stacked)
         return self.runs_on.deal(states)
 
+    def trace(self, trainer: Trainer) -> jax.stages.Traced:
+        """Traces an iteration of all runs as `train` calls it, for a trainer of theirs."""
+        state = jax.eval_shape(lambda: trainer.init(training_key(0)))
+        shapes = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((self.n_runs, *x.shape), x.dtype), state
+        )
+        return update.trace(trainer, self.runs_on, self.runs_on.deal(shapes))
+
     def train(self, listeners: Listeners) -> tuple[TrainState, Float[np.ndarray, "I runs"]]:
         """All iterations, unless all runs diverge or a signal asks to stop.
 
