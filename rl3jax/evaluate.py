@@ -17,7 +17,7 @@ from rl3jax.baselines import AgentOrMaker
 from rl3jax.checks import ConfigError, check_size
 from rl3jax.commands import one_line_errors, parse, prepare_jax
 from rl3jax.config import Config, Resolved
-from rl3jax.envs import Environment
+from rl3jax.envs import TaskDistribution
 from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
 from rl3jax.files import write_text
 from rl3jax.pretrained import locate
@@ -36,9 +36,10 @@ class EvaluateArgs:
     run: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="RUN")]] = None
     """Run folder of rl3jax.train, or the name of an agent that comes with the package, for instance
     bandit-h100-rl3. None: baselines alone."""
-    baselines: tuple[str, ...] = ("random", "optimal")
+    baselines: tuple[str, ...] | None = None
     """Baselines to score, or all: random, optimal, greedy, q-learning; bandit: thompson, ucb1,
-    gittins, bayes-optimal (small ones); mdp: psrl, psrl-prior-0, opsrl, beb, ucrl2."""
+    gittins, bayes-optimal (small ones); mdp: psrl, psrl-prior-0, opsrl, beb, ucrl2.
+    None: random, and optimal where states have indices."""
     env: str | None = None
     """Environment of the baselines, where there is no RUN: bandit, mdp, gridworld, module:Class.
     With a RUN only if that is of a module:Class, whose code is not run otherwise."""
@@ -102,7 +103,9 @@ def _config(args: EvaluateArgs) -> Resolved:
     )
 
 
-def _contenders(args: EvaluateArgs, config: Resolved, env: Environment) -> dict[str, AgentOrMaker]:
+def _contenders(
+    args: EvaluateArgs, config: Resolved, env: TaskDistribution
+) -> dict[str, AgentOrMaker]:
     """By name: the run's policy, greedy and sampled, then the baselines."""
     contenders: dict[str, AgentOrMaker] = {}
     folder = args.folder
@@ -111,15 +114,18 @@ def _contenders(args: EvaluateArgs, config: Resolved, env: Environment) -> dict[
         check_fits(agent, env)
         contenders[f"{config.algo}, greedy"] = agent.replace(greedy=True)
         contenders[f"{config.algo}, sampled"] = agent.replace(greedy=False)
-    wanted = args.baselines
-    names = baselines.names(env, config.horizon) if "all" in wanted else wanted
+    names = baselines.names(env, config.horizon)
+    if args.baselines is None:
+        names = tuple(name for name in ("random", "optimal") if name in names)
+    elif "all" not in args.baselines:
+        names = args.baselines
     tuned_on = _trained_on(args, config)
     return contenders | {
         name: baselines.make_baseline(name, env, config.horizon, tuned_on) for name in names
     }
 
 
-def _trained_on(args: EvaluateArgs, config: Resolved) -> Environment:
+def _trained_on(args: EvaluateArgs, config: Resolved) -> TaskDistribution:
     """Where baselines' constants are tuned: on tasks like those that the policy was trained on."""
     if args.folder is None:
         return config_env(dataclasses.replace(config, variation=None))

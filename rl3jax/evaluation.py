@@ -87,7 +87,8 @@ def evaluate_agent(
         ConfigError: if the agent is for other numbers of states or actions than `env` has, or is no
             baseline that plays in `env`.
         TableOverflowError: if the agent's object-level table could not hold a task's data.
-        StateRangeError: if the environment named a state outside [0, `num_states`).
+        StateRangeError: if the environment named a state outside [0, `num_states`), or a vector
+            that is not finite.
         NotFiniteError: if a reward is NaN or infinite.
     """
     if isinstance(agent, str):
@@ -162,7 +163,7 @@ def check_tasks(overflowed: int, out_of_range: int, n_tasks: int) -> None:
     if out_of_range:
         raise StateRangeError(
             f"in {out_of_range} of {n_tasks} tasks the environment named a state outside "
-            "[0, num_states); rl3jax.check_env tells more"
+            "[0, num_states), or one that is not finite; rl3jax.check_env tells more"
         )
     if overflowed:
         raise TableOverflowError(

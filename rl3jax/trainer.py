@@ -22,13 +22,20 @@ from rl3jax.agent import PolicyAgent
 from rl3jax.checks import ConfigError, largest_divisor, one_line, shown
 from rl3jax.config import Config, Hyperparams, Resolved
 from rl3jax.devices import Devices
-from rl3jax.envs import TaskDistribution, describe_env, make_env
+from rl3jax.envs import ScaledFeatures, TaskDistribution, describe_env, make_env
 from rl3jax.finite import NonFinite, non_finite
 from rl3jax.learning import ppo
 from rl3jax.learning.optimise import Diagnostics, Learned, optimise, over_task_chunks
 from rl3jax.networks import Memory, as_memory, make_network
 from rl3jax.object_level import ObjectLearner, make_learner
-from rl3jax.policy import Field, Network, ObservationLayout, PlainHead, distribution_over
+from rl3jax.policy import (
+    ActionDistribution,
+    Field,
+    Network,
+    ObservationLayout,
+    PlainHead,
+    distribution_over,
+)
 from rl3jax.rollout import Trajectory, rollouts, sample_tasks
 
 
@@ -257,6 +264,7 @@ def make_trainer(
     if config.shown != "all" and config.algo == "rl2":
         raise ConfigError("shown is of value estimates and counts, which algo rl2 has not")
     env = env or config_env(config)
+    distribution = distribution_over(env.action_space())
     options = dict(config.options)
     if learner is None:
         learner = make_learner(config.object_level, config.algo, options, env, config.horizon)
@@ -265,8 +273,7 @@ def make_trainer(
         memory = make_network(config.network, width=config.width, horizon=config.horizon, **own)
     else:
         memory = as_memory(network)
-    layout = _layout(config, env, learner)
-    distribution = distribution_over(env.action_space())
+    layout = _layout(config, env, learner, distribution)
     settings = ppo.Settings(
         actor=_network(memory, distribution.num_params, layout.size),
         critic=_network(memory, 1, layout.size),
@@ -290,8 +297,23 @@ def make_trainer(
     )
 
 
-def _layout(config: Resolved, env: TaskDistribution, learner: ObjectLearner) -> ObservationLayout:
-    """What the policy is shown of the environment, and of what the learner gives."""
+def _layout(
+    config: Resolved,
+    env: TaskDistribution,
+    learner: ObjectLearner,
+    distribution: ActionDistribution,
+) -> ObservationLayout:
+    """What the policy is shown of the environment, and of what the learner gives.
+
+    Raises:
+        ConfigError: if vectors have no scales to be shown in.
+    """
+    shows = env.features
+    if isinstance(shows, ScaledFeatures) and not _are_scales(shows.high - shows.low):
+        raise ConfigError(
+            f"learner_space of {type(env).__name__} must have finite low < high, by which states "
+            f"are scaled; they are {shown(shows.low.tolist())} and {shown(shows.high.tolist())}"
+        )
 
     def given() -> object_level.Features:
         bound = learner.bind(learner.init_params(jax.random.key(0)))
@@ -300,8 +322,8 @@ def _layout(config: Resolved, env: TaskDistribution, learner: ObjectLearner) -> 
     features = {} if config.algo == "rl2" else jax.eval_shape(given)
     estimates = (Field(n, f.numbers.shape[0], f.unit) for n, f in features.items())
     return ObservationLayout(
-        action_size=distribution_over(env.action_space()).shown_size,
-        num_features=jax.eval_shape(lambda: env.features).size,
+        action_size=distribution.shown_size,
+        num_features=shows.size,
         horizon=config.horizon,
         task_horizon=env.task_horizon,
         estimates=tuple(estimates),
@@ -310,6 +332,10 @@ def _layout(config: Resolved, env: TaskDistribution, learner: ObjectLearner) -> 
         squash=config.squash_values,
         shown=config.shown,
     )
+
+
+def _are_scales(widths: Float[Array, " D"]) -> bool:
+    return bool((jnp.isfinite(widths) & (widths > 0)).all())
 
 
 def _network(memory: Memory, num_outputs: int, num_inputs: int) -> Network:

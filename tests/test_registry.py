@@ -62,7 +62,7 @@ def test_registered_parts_work_by_name():
     other = make_trainer(Config(env="windy", network="deep", depth=2, decay=0.25,
                                 object_level="fading"))  # fmt: skip
     assert other.learner.step_size == 0.25
-    assert other.settings.actor == Markov(width=10, num_outputs=5)
+    assert other.settings.actor.memory == Markov(width=10)
     assert other.config.to_dict().keys() >= {"wind", "decay", "depth"}
 
 

@@ -228,7 +228,8 @@ def test_a_policy_of_another_size_is_refused(runs, tmp_path, capsys):
 def test_an_environment_without_pictures_is_refused(runs, strange, tmp_path, capsys):
     subprocess.run(["cp", "-r", runs / "bandit", tmp_path / "a"], check=True)
     config = json.loads((tmp_path / "a" / "config.json").read_text())
-    config |= {"env": strange, "num_arms": None}
+    del config["num_arms"]
+    config["env"] = strange
     (tmp_path / "a" / "config.json").write_text(json.dumps(config))
     error = refused(capsys, [tmp_path / "a", "--out", tmp_path / "a.gif", "--env", strange])
     assert "Strange cannot be drawn; there are pictures of Bandit, RandomMdp, Gridworld" in error

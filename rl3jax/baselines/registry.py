@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+from gymnax.environments import spaces
 
 from rl3jax.agent import Agent
 from rl3jax.baselines.bandit import ThompsonAgent, Ucb1Agent
@@ -18,7 +19,7 @@ from rl3jax.baselines.tuning import best_constant
 from rl3jax.baselines.ucrl2 import Ucrl2Agent
 from rl3jax.baselines.uniform import UniformAgent
 from rl3jax.checks import ConfigError, check_choice
-from rl3jax.envs import Environment
+from rl3jax.envs import Environment, TaskDistribution
 
 AgentOrMaker = Agent | Callable[[Any], Agent]
 """An agent, or a hashable function from a task to the agent that knows it."""
@@ -34,11 +35,18 @@ class Domain:
     """
 
     description: str
-    holds: Callable[[Environment, int], bool]
+    holds: Callable[[Any, int], bool]
 
 
-ANY = Domain("any environment", lambda env, horizon: True)
-BANDIT = Domain("bandits", lambda env, horizon: env.num_states == env.task_horizon == 1)
+FINITE = Domain(
+    "environments of finitely many actions",
+    lambda env, horizon: isinstance(env.action_space(), spaces.Discrete),
+)
+TABULAR = Domain("tabular environments", lambda env, horizon: isinstance(env, Environment))
+BANDIT = Domain(
+    "bandits",
+    lambda env, horizon: TABULAR.holds(env, horizon) and env.num_states == env.task_horizon == 1,
+)
 SMALL_BANDIT = Domain(
     "bandits of few arms and pulls",
     lambda env, horizon: (
@@ -47,7 +55,9 @@ SMALL_BANDIT = Domain(
 )
 EPISODIC = Domain(
     "environments of more than one state with a task horizon",
-    lambda env, horizon: env.num_states > 1 and env.task_horizon is not None,
+    lambda env, horizon: (
+        TABULAR.holds(env, horizon) and env.num_states > 1 and env.task_horizon is not None
+    ),
 )
 
 
@@ -69,11 +79,11 @@ class Baseline:
 
 
 BASELINES: dict[str, Baseline] = {
-    "random": Baseline("random", ANY, lambda env, horizon: UniformAgent(env.num_actions)),
-    "optimal": Baseline("optimal policy", ANY, OptimalPolicy),
-    "greedy": Baseline("greedy certainty equivalence", ANY, certainty_equivalence),
+    "random": Baseline("random", FINITE, lambda env, horizon: UniformAgent(env.num_actions)),
+    "optimal": Baseline("optimal policy", TABULAR, OptimalPolicy),
+    "greedy": Baseline("greedy certainty equivalence", TABULAR, certainty_equivalence),
     "q-learning": Baseline(
-        "ε-greedy Q-learning", ANY, epsilon_greedy_q_learning, (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+        "ε-greedy Q-learning", TABULAR, epsilon_greedy_q_learning, (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
     ),
     "thompson": Baseline(
         "Thompson sampling", BANDIT, lambda env, horizon: ThompsonAgent(env.num_actions)
@@ -117,13 +127,13 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
-def names(env: Environment, horizon: int) -> tuple[str, ...]:
+def names(env: TaskDistribution, horizon: int) -> tuple[str, ...]:
     """Of the baselines that play `env`."""
     return tuple(name for name, b in BASELINES.items() if b.domain.holds(env, horizon))
 
 
 def make_baseline(
-    name: str, env: Environment, horizon: int, tuned_on: Environment | None = None
+    name: str, env: TaskDistribution, horizon: int, tuned_on: TaskDistribution | None = None
 ) -> AgentOrMaker:
     """The baseline of that name for meta-episodes of `horizon` env steps in `env`.
 
@@ -142,7 +152,7 @@ def make_baseline(
     return make(env, horizon) if constant is None else make(env, horizon, jnp.asarray(constant))
 
 
-def tuned_constant(name: str, env: Environment, horizon: int) -> float | None:
+def tuned_constant(name: str, env: TaskDistribution, horizon: int) -> float | None:
     """The constant chosen for a baseline on tuning tasks of `env`; None if it has none.
 
     Raises:
@@ -154,12 +164,12 @@ def tuned_constant(name: str, env: Environment, horizon: int) -> float | None:
     return best_constant(baseline.make, baseline.constants, env, horizon)
 
 
-def _playing(name: str, env: Environment, horizon: int) -> Baseline:
+def _playing(name: str, env: TaskDistribution, horizon: int) -> Baseline:
     check_choice("baseline", name, BASELINES)
     baseline = BASELINES[name]
     if not baseline.domain.holds(env, horizon):
         raise ConfigError(
             f"baseline {name!r} plays {baseline.domain.description}; here play "
-            f"{', '.join(names(env, horizon))}"
+            f"{', '.join(names(env, horizon)) or 'none'}"
         )
     return baseline

@@ -28,7 +28,7 @@ from rl3jax.drawing.pictures import (
     panels,
     view_type,
 )
-from rl3jax.envs import Environment
+from rl3jax.envs import Environment, TaskDistribution
 from rl3jax.files import replacing
 
 __all__ = [
@@ -60,7 +60,7 @@ ENDINGS = {
 
 def render_episode(
     agents: AgentOrMaker | Mapping[str, AgentOrMaker],
-    env: Environment,
+    env: TaskDistribution,
     horizon: int,
     key: PRNGKeyArray,
     task: Any = None,

@@ -15,7 +15,7 @@ from rl3jax.drawing.episode import MetaEpisode, key_moments
 from rl3jax.drawing.gridworld import GridworldView
 from rl3jax.drawing.random_mdp import RandomMdpView
 from rl3jax.drawing.view import View
-from rl3jax.envs import Bandit, Environment, Gridworld, RandomMdp
+from rl3jax.envs import Bandit, Environment, Gridworld, RandomMdp, TaskDistribution
 
 VIEWS: dict[type[Environment], type[View]] = {
     Bandit: BanditView,
@@ -30,7 +30,7 @@ DPI = 110
 PAUSE, LAST_PAUSE = 0.8, 2.5  # seconds
 
 
-def view_type(env: Environment) -> type[View]:
+def view_type(env: TaskDistribution) -> type[View]:
     """How `env` is drawn.
 
     Raises:

@@ -5,9 +5,11 @@ from typing import Any
 import jax
 from jaxtyping import PRNGKeyArray
 
+from rl3jax.checks import ConfigError
 from rl3jax.env_check import behaviour, interface, model
 from rl3jax.env_check.findings import EnvFailureError, EnvFinding
 from rl3jax.env_check.probe import Check, Probe
+from rl3jax.envs import Environment, TaskDistribution
 
 __all__ = ["EnvFinding", "check_env"]
 
@@ -81,7 +83,14 @@ def check_env(
         key: of all randomness; `None` is a fixed one.
         num_tasks: tasks to play in. "Task i" in a message is that of
             `env.sample_task(jax.random.split(key, num_tasks + 1)[i])`.
+
+    Raises:
+        ConfigError: if it is a task distribution whose states have no indices.
     """
+    if isinstance(env, TaskDistribution) and not isinstance(env, Environment):
+        raise ConfigError(
+            f"check_env checks rl3jax.Environment; {type(env).__name__} is not tabular"
+        )
     probe = Probe(env, jax.random.key(0) if key is None else key, num_tasks)
     for stage in STAGES:
         findings = [finding for check in stage for finding in _run(check, probe)]

@@ -1,4 +1,4 @@
-"""Environments: distributions of tabular tasks, and how to make one by name."""
+"""Environments: distributions of tasks, and how to make one by name."""
 
 import importlib
 from typing import Any
@@ -44,25 +44,25 @@ __all__ = [
     "sample_index",
 ]
 
-ENVIRONMENTS: Registry[type[Environment]] = Registry(
+ENVIRONMENTS: Registry[type[TaskDistribution]] = Registry(
     "env", {"bandit": Bandit, "mdp": RandomMdp, "gridworld": Gridworld}, hidden=("variation",)
 )
-_USED: dict[str, type[Environment]] = {}
+_USED: dict[str, type[TaskDistribution]] = {}
 """Classes of environments that a trainer was given, by "module:Class"."""
 
 
-def register(name: str, cls: type[Environment]) -> None:
+def register(name: str, cls: type[TaskDistribution]) -> None:
     """Makes `make_env(name)`, `Config(env=name)` and `--env name` know an environment.
 
     Raises:
-        ConfigError: if it is no frozen dataclass that extends `rl3jax.Environment`, the name is
-            taken, or an option has the name of a field of Config or of another part's option.
+        ConfigError: if it is no frozen dataclass that extends `rl3jax.TaskDistribution`, the name
+            is taken, or an option has the name of a field of Config or of another part's option.
     """
     _check_environment(name, cls)
     ENVIRONMENTS.register(name, cls)
 
 
-def env_class(name: str) -> type[Environment]:
+def env_class(name: str) -> type[TaskDistribution]:
     """The class of the environment called `name`, of which "module:Class" is imported.
 
     Raises:
@@ -76,7 +76,7 @@ def env_class(name: str) -> type[Environment]:
     return ENVIRONMENTS[name]
 
 
-def make_env(name: str, variation: str | None = None, **options: Any) -> Environment:
+def make_env(name: str, variation: str | None = None, **options: Any) -> TaskDistribution:
     """The environment called `name`.
 
     Args:
@@ -105,12 +105,12 @@ def make_env(name: str, variation: str | None = None, **options: Any) -> Environ
     return env
 
 
-def env_options(cls: type[Environment]) -> tuple[str, ...]:
+def env_options(cls: type[TaskDistribution]) -> tuple[str, ...]:
     """Names of an environment's options: its fields, except `variation`."""
     return tuple(ENVIRONMENTS.options(cls))
 
 
-def describe_env(env: Environment) -> dict[str, Any]:
+def describe_env(env: TaskDistribution) -> dict[str, Any]:
     """What makes an equal environment by name: `env`, `variation`, and options, by these names.
 
     Options are those that differ from the variation's own, as far as they are numbers, strings or
@@ -143,7 +143,7 @@ def describe_env(env: Environment) -> dict[str, Any]:
     }
 
 
-def _check_hashes(env: Environment) -> None:
+def _check_hashes(env: TaskDistribution) -> None:
     """Programs are compiled for an environment's fields, and kept by their hash."""
     for field, value in vars(env).items():
         try:
@@ -156,7 +156,7 @@ def _check_hashes(env: Environment) -> None:
             ) from None
 
 
-def _import_environment(name: str) -> type[Environment]:
+def _import_environment(name: str) -> type[TaskDistribution]:
     """The class that "module:Class" names."""
     module_name, _, class_name = name.partition(":")
     try:
@@ -177,7 +177,8 @@ def _import_environment(name: str) -> type[Environment]:
 def _check_environment(name: str, cls: Any) -> None:
     if not _is_environment(cls):
         raise ConfigError(
-            f"env {name!r} must be a @dataclass(frozen=True) that extends rl3jax.Environment"
+            f"env {name!r} must be a @dataclass(frozen=True) that extends rl3jax.Environment "
+            "or rl3jax.TaskDistribution"
         )
 
 
@@ -185,7 +186,7 @@ def _is_environment(value: Any) -> bool:
     frozen = getattr(value, "__dataclass_params__", None)
     return (
         isinstance(value, type)
-        and issubclass(value, Environment)
+        and issubclass(value, TaskDistribution)
         and frozen is not None
         and frozen.frozen
     )

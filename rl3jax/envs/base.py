@@ -126,8 +126,26 @@ class TaskDistribution(environment.Environment, abc.ABC):
 
     Write a subclass as `@dataclass(frozen=True)`, so that it hashes by value: gymnax compiles its
     methods with `self` static. Beside what is abstract here it defines gymnax's `reset_env` and
-    `step_env`. A reset must not change the task.
+    `step_env`. Its fields are its options. A reset must not change the task.
     """
+
+    def __post_init__(self) -> None:
+        check_fields(self, bare_may_be_none=True)
+
+    @classmethod
+    def training_horizon(cls, variation: str | None) -> int:
+        """The interaction budget to train for if no other is asked for, in env steps."""
+        del variation
+        return 100
+
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """What a training here should have otherwise than elsewhere, by names of `Config`.
+
+        Fields and options of learners and networks; those that a run has not are left out.
+        """
+        del algo, horizon
+        return {}
 
     @property
     @abc.abstractmethod
@@ -159,7 +177,8 @@ class TaskDistribution(environment.Environment, abc.ABC):
     def features(self) -> StateFeatures:
         """What a policy is shown of states: vectors in units of their scales, unless overridden."""
         space = self.learner_space
-        return ScaledFeatures(*(jnp.broadcast_to(x, space.shape) for x in (space.low, space.high)))
+        low, high = (jnp.full(space.shape, x, float) for x in (space.low, space.high))
+        return ScaledFeatures(low, high)
 
     @property
     def num_actions(self) -> int:
@@ -197,24 +216,6 @@ class Environment(TaskDistribution):
     and `tabular`; the base makes of these an environment that restarts in the same task.
     `rl3jax.check_env` says what is wrong with one.
     """
-
-    def __post_init__(self) -> None:
-        check_fields(self, bare_may_be_none=True)
-
-    @classmethod
-    def training_horizon(cls, variation: str | None) -> int:
-        """The interaction budget to train for if no other is asked for, in env steps."""
-        del variation
-        return 100
-
-    @classmethod
-    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """What a training here should have otherwise than elsewhere, by names of `Config`.
-
-        Fields and options of learners and networks; those that a run has not are left out.
-        """
-        del algo, horizon
-        return {}
 
     @property
     @abc.abstractmethod

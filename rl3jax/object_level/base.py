@@ -12,6 +12,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
 
+from rl3jax.checks import ConfigError
 from rl3jax.ranges import Size, check_fields
 
 Table: TypeAlias = Any
@@ -183,6 +184,21 @@ class ObjectLearner(abc.ABC):
         """Whether data no longer fitted into the table, whose estimates are then void (NaN)."""
         del table
         return False
+
+
+def num_states_of(env: Any, learner: str) -> int:
+    """S of an environment, for a learner of that name that knows states by index.
+
+    Raises:
+        ConfigError: if its states have no indices.
+    """
+    num_states = getattr(env, "num_states", None)
+    if num_states is None:
+        raise ConfigError(
+            f"object_level {learner} knows states by index; those of {type(env).__name__} are "
+            "vectors: choose algo rl2, or give make_trainer a learner of vectors"
+        )
+    return num_states
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.object_level.base import Estimates, TabularLearner
+from rl3jax.object_level.base import Estimates, TabularLearner, num_states_of
 from rl3jax.ranges import Fraction, Probability
 
 
@@ -115,4 +115,5 @@ def make_q_learning(
         initial_value: Q before any data, in reward units.
     """
     del horizon
-    return q_learning(env.num_states, env.num_actions, planning_discount, step_size, initial_value)
+    num_states = num_states_of(env, "q_learning")
+    return q_learning(num_states, env.num_actions, planning_discount, step_size, initial_value)

@@ -47,7 +47,7 @@ def _rl3_coarse(
         cluster_size: States in a cluster at most.
         cluster_radius: A state joins a cluster if nearer than this, in the environment's units.
     """
-    if env.state_coordinates is None:
+    if getattr(env, "state_coordinates", None) is None:
         raise ConfigError(
             "algo rl3-coarse clusters states by distance; the states of "
             f"{type(env).__name__} have no coordinates (Environment.state_coordinates)"

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
 from rl3jax.checks import ConfigError
-from rl3jax.object_level.base import Estimates, TabularLearner
+from rl3jax.object_level.base import Estimates, TabularLearner, num_states_of
 from rl3jax.object_level.model import (
     Backup,
     EstimatedModel,
@@ -265,7 +265,7 @@ def make_value_iteration(  # noqa: PLR0913 (each is a flag)
         mean_rewards: Also show the mean rewards of the actions in the current state.
     """
     return value_iteration(
-        env.num_states,
+        num_states_of(env, "value_iteration"),
         env.num_actions,
         planning_discount,
         smoothing,
