@@ -136,8 +136,8 @@ def make_ours(devices: int) -> Row:
 
 def parameters_of(row: Row) -> int:
     """Of actor and critic."""
-    models = row.state.models
-    return sum(x.size for x in jax.tree.leaves((models.actor.params, models.critic.params)))
+    networks = row.state.models.values()
+    return sum(x.size for network in networks for x in jax.tree.leaves(network.params))
 
 
 def device_counts(args: Args) -> tuple[int, ...]:

@@ -177,10 +177,10 @@ def broken_from(iteration, when):
     def update(self, state):
         state, metrics = original(self, state)
         bad = (state.iteration >= iteration) & when(state)
-        actor = state.models.actor
+        actor = state.models["actor"]
         params = jax.tree.map(lambda x: jnp.where(bad, jnp.nan, x), actor.params)
-        models = state.models._replace(actor=actor.__class__(params, actor.opt_state))
-        return state.__class__(state.iteration, state.key, models, state.hyperparams), metrics
+        models = state.models | {"actor": actor.replace(params=params)}
+        return state.replace(models=models), metrics
 
     return update
 

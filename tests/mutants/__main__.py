@@ -28,8 +28,8 @@ PATIENCE = 4.0  # a mutant never ends if its tests take so many times as long as
 PLUGIN = "tests.mutants.quicker"
 TESTS = {
     "rl3jax/object_level/*.py": "tests/object_level/test_*.py",
-    "rl3jax/ppo.py": "tests/test_ppo.py tests/test_trainer.py",
-    "rl3jax/observation.py": "tests/test_observation.py tests/test_agent.py",
+    "rl3jax/learning/*.py": "tests/learning/test_*.py tests/test_trainer.py",
+    "rl3jax/policy/*.py": "tests/policy/test_*.py tests/test_agent.py",
 }
 """Modules to change, and the tests of each: its namesake runs first, then the shorter files."""
 
