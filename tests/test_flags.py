@@ -66,8 +66,8 @@ def test_help_lists_the_options_of_the_named_class(own, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--side 7", "--side is an option of env gridworld; this run has env bandit, object_level"),
-        ("--algo rl2 --smoothing=1", "--smoothing is an option of object_level value_iteration"),
+        ("--side 7", "side is an option of env gridworld; this run has env bandit, object_level"),
+        ("--algo rl2 --smoothing=1", "smoothing is an option of object_level value_iteration"),
         ("--env mdp --num-state 3", "unknown flag '--num-state'; did you mean '--num-states'?"),
         ("--wind 0.3", "unknown flag '--wind'"),
         ("--env mdp stray", "unexpected argument 'stray'"),

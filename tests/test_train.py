@@ -181,7 +181,7 @@ def test_code_that_a_run_folder_names_is_run_only_if_the_user_names_it_too(
     for arguments, command in (("--resume a", train), ("a", evaluate), ("a --out a.png", render)):
         assert "say so: --env hostile:Env" in refused(capsys, arguments, command)
         assert "say so: --env hostile:Env" in refused(
-            capsys, f"{arguments} --env other:Env", command
+            capsys, f"{arguments} --env rl3jax.envs:Bandit", command
         )
     assert not (tmp_path / "executed").exists()
 

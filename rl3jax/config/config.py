@@ -241,9 +241,9 @@ class Config:
         fields = {field.name for field in dataclasses.fields(self)}
         return (fields | self.allowed_options.keys()) - {"options"}
 
-    def why_not(self, name: str, written: str | None = None) -> str:
+    def why_not(self, name: str) -> str:
         """Why there is no field or option of that name, in one line."""
-        written = written or (name if name.isidentifier() else shown(name))
+        written = name if name.isidentifier() else shown(name)
         owner = owner_of(name)
         if owner is not None:
             own = ", ".join(part.title for part in self.parts)

@@ -138,7 +138,7 @@ def _why_unknown(unknown: Sequence[str], config: Config, others: Sequence[str]) 
         return f"unexpected argument {shown(unknown[0])}"
     flag = token.partition("=")[0]
     if owner_of(_name(token)):
-        return config.why_not(_name(token), flag)
+        return config.why_not(_name(token))
     names = config.names | set(others)
     flags = [f"--{name.replace('_', '-')}" for name in names - {"config", "given"}]
     return f"unknown flag {shown(flag)}; {nearest_name(flag, flags)}"
