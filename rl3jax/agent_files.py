@@ -24,7 +24,7 @@ from rl3jax.archive import Archive, named_leaves, open_archive, write_archive
 from rl3jax.checks import check_choice, check_flag, shown
 from rl3jax.envs import ScaledFeatures, StateFeatures, TabularFeatures
 from rl3jax.files import FileError
-from rl3jax.networks import Memory, as_memory
+from rl3jax.networks import NETWORKS, Memory, as_memory
 from rl3jax.object_level import Features, ObjectLearner
 from rl3jax.policy import ActionDistribution, Field, Head, Network, ObservationLayout
 
@@ -325,7 +325,10 @@ def _activation(name: Any) -> Any:
 
 
 def _check_trusted(name: Any) -> None:
-    if not isinstance(name, str) or name.partition(":")[0].partition(".")[0] not in TRUSTED:
+    """Classes of rl3jax, of flax, and networks that the user has registered."""
+    package = name.partition(":")[0].partition(".")[0] if isinstance(name, str) else None
+    registered = {_class_name(part) for part in NETWORKS.values() if isinstance(part, type)}
+    if package not in TRUSTED and name not in registered:
         raise FileError(
             f"the agent has a part {shown(name)}, code that is neither rl3jax's nor flax's; give "
             "its network or learner: load_agent(path, network=…, learner=…)"

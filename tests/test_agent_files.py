@@ -17,6 +17,7 @@ import pytest
 from rl3jax import Config, load_agent, make_trainer, save_agent
 from rl3jax.baselines import UniformAgent
 from rl3jax.files import FileError
+from rl3jax.networks import NETWORKS
 from rl3jax.object_level import VALUE, Feature, QLearning, abstraction, q_learning
 
 
@@ -131,6 +132,13 @@ def test_a_network_of_ones_own_is_given_to_whoever_loads_it(tmp_path):
     chex.assert_trees_all_equal(load_agent(tmp_path, network=network), agent)
     with pytest.raises(FileError, match=r"not expected|missing|not float32"):
         load_agent(tmp_path, network=nn.Dense(5))
+
+
+def test_a_registered_network_of_ones_own_is_loaded_unasked(tmp_path, monkeypatch):
+    agent = trained_with(network=Wave(scale=2))
+    save_agent(tmp_path, agent)
+    monkeypatch.setitem(NETWORKS, "wave", Wave)
+    chex.assert_trees_all_equal(load_agent(tmp_path), agent)
 
 
 class OwnLearner(QLearning):

@@ -104,22 +104,19 @@ from rl3jax import Config, make_trainer
 
 sizes = dict(n_tasks=4, horizon=3, iterations=1, minibatches=1, epochs=1)
 keys = jax.random.split(jax.random.key(0), 8)
-for count in (1, 2):
-    trainer = make_trainer(Config(devices=count, **sizes), network=nn.OptimizedLSTMCell(256))
-    assert trainer.settings.devices.count == count
-    _, of_one = trainer.train(jax.random.key(1))
-    _, of_all = jax.vmap(trainer.train)(keys)
-    for history in (of_one, of_all):
-        assert all(jax.numpy.isfinite(x).all() for x in jax.tree.leaves(history))
+trainer = make_trainer(Config(devices=2, **sizes), network=nn.OptimizedLSTMCell(256))
+_, history = jax.vmap(trainer.train)(keys)
+assert all(jax.numpy.isfinite(x).all() for x in jax.tree.leaves(history))
 print("trained")
 """
 
 
+@pytest.mark.slow
 def test_a_cell_of_flax_trains_under_vmap_and_over_two_devices():
     """In a process with a time limit: decompositions at once would wait for each other for ever."""
     result = subprocess.run(
         [sys.executable, "-c", SEEDS_AND_DEVICES],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"}, capture_output=True, text=True, timeout=240,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert result.stdout.strip() == "trained", result.stderr[-2000:]
 
@@ -155,15 +152,6 @@ def test_every_weight_of_a_module_trains_and_is_saved(make, tmp_path):
 # --- files --------------------------------------------------------------------------------------
 
 
-def test_flax_s_own_modules_are_read_unasked(tmp_path):
-    trainer, state = trained(nn.Sequential((nn.Dense(8), nn.tanh, nn.LayerNorm(epsilon=1e-3))))
-    agent = trainer.agent(state)
-    save_agent(tmp_path, agent)
-    loaded = load_agent(tmp_path)
-    assert loaded.network == agent.network
-    chex.assert_trees_all_equal(loaded, agent)
-
-
 def test_code_of_ones_own_is_not_imported_unless_it_is_given(tmp_path):
     network = Scaled(scale=2, activation=nn.tanh)
     trainer, state = trained(network)
@@ -181,11 +169,3 @@ def test_code_of_ones_own_is_not_imported_unless_it_is_given(tmp_path):
         load_agent(tmp_path, network=Scaled(sizes=(9,)))
     assert "\n" not in str(error.value)
     assert load_agent(tmp_path, network=network).network == trainer.settings.actor
-
-
-def test_a_field_without_a_name_of_its_own_trains_and_is_not_saved(tmp_path):
-    trainer, state = trained(Scaled(activation=lambda x: x))
-    with pytest.raises(TypeError, match=r"activation of Scaled is .*cannot be saved") as error:
-        save_agent(tmp_path, trainer.agent(state))
-    assert "\n" not in str(error.value)
-    assert not any(tmp_path.iterdir())
