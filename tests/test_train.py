@@ -289,7 +289,7 @@ def test_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, c
             diagnostics = values.diagnostics | {"critic_loss": nan}
             return state, values.replace(diagnostics=diagnostics)
 
-        monkeypatch.setattr(type(trainer), "update", broken)
+        monkeypatch.setattr(type(trainer), "update", jax.jit(broken, static_argnums=0))
         return trainer
 
     monkeypatch.setattr(train, "make_trainer", make_broken)
