@@ -67,6 +67,7 @@ ENVIRONMENTS_OF_ACCELERATORS: dict[str, dict[str, Any]] = {
         "variation": "13x13", "horizon": 350, "sweeps_per_step": 4, "planning_discount": 0.97,
     },
 }  # fmt: skip
+PLANNING = ("sweeps_per_step", "planning_discount")  # options of RL3's learner
 # Of an iteration and of a minibatch.
 TASKS = {
     ("bandit", "markov-64"): (4096, 128),
@@ -149,7 +150,7 @@ def all_rows() -> dict[str, dict[str, Any]]:
                 "n_tasks": n_tasks,
                 "minibatch_tasks": minibatch_tasks,
                 **NETWORKS[network],
-                **environments[env],
+                **{k: v for k, v in environments[env].items() if algo != BASE or k not in PLANNING},
             }
     return rows
 

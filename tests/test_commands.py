@@ -7,16 +7,17 @@ from types import SimpleNamespace
 import pytest
 
 from rl3jax import commands
+from rl3jax import cores as cores_of_jax
 from rl3jax.checks import ConfigError
 
 
 @pytest.fixture
 def jax_config(monkeypatch):
     """The settings of a JAX to which nobody has said anything yet."""
-    values = {"jax_compilation_cache_dir": None, "jax_num_cpu_devices": commands.UNSET}
+    values = {"jax_compilation_cache_dir": None, "jax_num_cpu_devices": cores_of_jax.UNSET}
     config = SimpleNamespace(values=values, update=values.__setitem__)
-    monkeypatch.setattr(commands, "jax", SimpleNamespace(config=config))
-    monkeypatch.setattr(commands, "clear_backends", lambda: None)
+    for module in (commands, cores_of_jax):
+        monkeypatch.setattr(module, "jax", SimpleNamespace(config=config))
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5}, raising=False)
@@ -38,17 +39,17 @@ def test_what_the_environment_says_goes_first(jax_config, monkeypatch):
     jax_config |= said
     commands.prepare_jax(2)
     assert jax_config == said
-    jax_config["jax_num_cpu_devices"] = commands.UNSET
+    jax_config["jax_num_cpu_devices"] = cores_of_jax.UNSET
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
     commands.prepare_jax(2)
-    assert jax_config["jax_num_cpu_devices"] == commands.UNSET
+    assert jax_config["jax_num_cpu_devices"] == cores_of_jax.UNSET
 
 
 @pytest.mark.parametrize(("count", "cores"), [(6, 6), (None, 1)])
 def test_where_no_core_is_assigned_all_are_taken(monkeypatch, count, cores):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: count)
-    assert commands._cores() == cores
+    assert cores_of_jax._cores() == cores
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,10 @@ def test_baselines_are_compared(capsys):
 def test_own_environment_is_learned(corridor):
     """Its optimum is known: 3 steps to the goal, and all of the first episodes if need be."""
     env = corridor()
-    config = Config(n_tasks=256, horizon=30, iterations=20, minibatches=8, value_scale=1.0)
+    config = Config(
+        n_tasks=256, horizon=30, iterations=20, minibatches=8, value_scale=1.0,
+        squash_values=True, gae_lambda=0.8,
+    )  # fmt: skip
     trainer = make_trainer(config, env=env)
     state, history = trainer.train(jax.random.key(0))
     key_optimal, key_greedy = jax.random.split(jax.random.key(1))

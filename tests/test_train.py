@@ -166,7 +166,7 @@ def test_own_environment_by_module_and_class(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     run(f"{SMALL} --iterations 1 --env my_envs:MyBandit --num-arms 4 --out mine")
-    assert load_agent("mine/agent").layout.num_actions == 4
+    assert load_agent("mine/agent").distribution.num_actions == 4
     run("--resume mine --env my_envs:MyBandit --iterations 2")
     run("mine --env my_envs:MyBandit --n-tasks 5", evaluate)
 
@@ -485,7 +485,7 @@ def test_metrics_of_another_run_are_noticed(whole, tmp_path, capsys):
 def test_two_trainings_do_not_share_a_folder(whole, tmp_path, capsys):
     with run_folder.RunFolder(whole).held():
         assert "another process trains into it" in refused(capsys, f"--resume {whole}")
-    with run_folder.new_run(Config(), str(tmp_path / "a")):
+    with run_folder.new_run(Config().resolve(), str(tmp_path / "a")):
         error = refused(capsys, f"{SMALL} --iterations 1 --out {tmp_path / 'a'}")
     assert "another process trains into it" in error
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import flax.linen as nn
 
-from rl3jax.checks import ConfigError, check_size, nearest_name
+from rl3jax.checks import ConfigError, nearest_name
 from rl3jax.networks.base import Memory
 from rl3jax.networks.flax_modules import FeedForward, Recurrent, as_memory
 from rl3jax.networks.gru import Gru
 from rl3jax.networks.markov import Markov
 from rl3jax.networks.transformer import Transformer
-from rl3jax.ranges import Size
+from rl3jax.ranges import Size, check_value
 from rl3jax.registry import Registry
 
 __all__ = [
@@ -34,8 +34,7 @@ def lstm(width: Size = 128) -> nn.Module:
     Args:
         width: units of the recurrent layer.
     """
-    check_size("width", width)
-    return nn.OptimizedLSTMCell(width)
+    return nn.OptimizedLSTMCell(check_value("width", width, Size))
 
 
 NETWORKS: Registry[Any] = Registry(

@@ -7,8 +7,8 @@ from flax import struct
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Real
 
-from rl3jax.checks import check_size
 from rl3jax.object_level.base import Estimates, ObjectLearner, State
+from rl3jax.ranges import Size, check_fields
 
 
 @struct.dataclass
@@ -20,13 +20,11 @@ class NoTable:
 class NoLearner(ObjectLearner):
     """Learns nothing; see `none`. Where states are vectors, `num_states` is `None`."""
 
-    num_states: int | None
-    num_actions: int
+    num_states: Size | None
+    num_actions: Size
 
     def __post_init__(self) -> None:
-        if self.num_states is not None:
-            check_size("num_states", self.num_states)
-        check_size("num_actions", self.num_actions)
+        check_fields(self)
 
     def init(self) -> NoTable:
         """The empty table."""
