@@ -161,12 +161,15 @@ def _train_if(
     key: PRNGKeyArray,
 ) -> tuple[Learned, Diagnostics]:
     """One step of a part, unless it has stopped; its statistics are then 0."""
+    if trains is None:
+        return _train(part, passes, learned, minibatch, key)
+    # As data: the check of key reuse takes a condition under vmap for a second use of a key.
+    key_data, impl = jax.random.key_data(key), jax.random.key_impl(key)
 
     def train(learned: Learned, minibatch: Batch) -> tuple[Learned, Diagnostics]:
+        key = jax.random.wrap_key_data(key_data, impl=impl)
         return _train(part, passes, learned, minibatch, key)
 
-    if trains is None:
-        return train(learned, minibatch)
     _, stats = jax.eval_shape(train, learned, minibatch)
 
     def skip(learned: Learned, minibatch: Batch) -> tuple[Learned, Diagnostics]:
