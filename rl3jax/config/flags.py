@@ -35,7 +35,7 @@ def parse_flags(args_type: type[Args], argv: Sequence[str], program: str) -> Arg
     parsed, unknown = tyro.cli(
         _flags_of(args_type, config), prog=program, args=argv, return_unknown_args=True
     )
-    fields: Any = dataclasses.fields(args_type)  # type: ignore
+    fields: Any = dataclasses.fields(args_type)  # type: ignore[arg-type]
     if unknown:
         raise ConfigError(_why_unknown(unknown, config, [field.name for field in fields]))
     values: dict[str, Any] = {field.name: getattr(parsed, field.name) for field in fields}
@@ -69,7 +69,7 @@ def _flags_of(args_type: type, config: Config) -> type:
     made = dataclasses.make_dataclass(
         args_type.__name__,
         [
-            (name, Annotated[tyro.conf.OmitArgPrefixes[group], tyro.conf.arg(name=title)], group())  # type: ignore
+            (name, Annotated[tyro.conf.OmitArgPrefixes[group], tyro.conf.arg(name=title)], group())  # type: ignore[valid-type, misc]
             for name, group, title in groups
         ],
         bases=(args_type,),

@@ -41,7 +41,6 @@ class Network:
             ValueError: `num_inputs` is not a positive integer.
         """
         check_size("num_inputs", num_inputs)
-
         impl = jax.random.key_impl(key)
 
         # One after another under vmap: batched QR decompositions, of which flax's recurrent cells
