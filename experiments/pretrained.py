@@ -20,7 +20,7 @@ from experiments.results import Score
 from experiments.rows import Row, Training
 from experiments.scoring import score_agents
 from experiments.training import TrainingError
-from rl3jax import pretrained
+from rl3jax import pretrained, statistics
 
 console = Console(highlight=False, soft_wrap=True)
 SEED = 0
@@ -175,7 +175,7 @@ def _score_line(card: pretrained.Card, score: pretrained.CardScore) -> list[str]
         card.name,
         f"{score.variation}, H = {score.horizon}",
         *(tables.over_tasks(*pair) for pair in (score.greedy, score.sampled, score.optimal)),
-        tables.number(best / score.optimal[0]),
+        tables.number(statistics.fraction_of(best, score.optimal[0])),
         tables.published_cell(published(row, algo)),
     ]
 

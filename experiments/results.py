@@ -260,7 +260,7 @@ def read_all(folder: Path) -> tuple[list[Result], list[str]]:
 
 def write_text(path: Path, text: str) -> None:
     """Replaces `path` whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)

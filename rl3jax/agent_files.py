@@ -8,6 +8,7 @@ there anyway: it imports nothing, and calls nothing but these classes and flax's
 
 import dataclasses
 import importlib
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -255,6 +256,8 @@ def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
 
 
 def _described_value(value: Any, where: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"number": str(value)}  # which JSON has not
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, tuple):
@@ -294,6 +297,8 @@ def _rebuild(description: dict[str, Any], kind: type | tuple[type, ...]) -> Any:
 
     def rebuild(value: Any) -> Any:
         if isinstance(value, dict):
+            if set(value) == {"number"}:
+                return float(value["number"])
             is_function = set(value) == {"name"}
             return _activation(value["name"]) if is_function else _rebuild(value, PARTS)
         return tuple(map(rebuild, value)) if isinstance(value, list) else value

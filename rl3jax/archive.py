@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from rl3jax.checks import one_line
-from rl3jax.files import FileError, check_regular, replacing
+from rl3jax.files import FileError, check_regular, json_text, replacing
 
 LARGEST_FILE = 2**31
 LARGEST_DIRECTORY = 2**20
@@ -34,7 +34,7 @@ def write_archive(path: Path, arrays: Mapping[str, Any], **headers: dict[str, An
     """
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, header in headers.items():
-            archive.writestr(zipfile.ZipInfo(f"{name}.json"), json.dumps(header, indent=2))
+            archive.writestr(zipfile.ZipInfo(f"{name}.json"), json_text(header, indent=2))
         for name, array in arrays.items():
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.asarray(array), allow_pickle=False)

@@ -66,7 +66,7 @@ def one_line_errors() -> Iterator[None]:
     except (ConfigError, FileError) as error:
         fail(str(error))
     except OSError as error:
-        fail(f"{error.filename or 'a file'}: {error.strerror or error}")
+        fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
 

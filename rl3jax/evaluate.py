@@ -1,7 +1,7 @@
 """`python -m rl3jax.evaluate [RUN]`: scores a trained policy and baselines on held-out tasks."""
 
 import dataclasses
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,11 @@ from rl3jax.commands import one_line_errors, parse, prepare_jax
 from rl3jax.config import Config, Resolved
 from rl3jax.envs import TaskDistribution
 from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
-from rl3jax.files import write_text
+from rl3jax.files import write_json
 from rl3jax.pretrained import locate
 from rl3jax.runs.folder import RunFolder, provenance
 from rl3jax.seeding import held_out_key
+from rl3jax.statistics import fraction_of
 from rl3jax.trainer import config_env
 
 
@@ -76,13 +77,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             for name, contender in contenders.items()
         }
-    distribution = config.variation or getattr(env, "variation", "own")
-    title = f"{config.env} ({distribution} tasks), H = {config.horizon}"
-    _print_table(results, f"{title}, {args.n_tasks} held-out tasks")
-    if args.folder is not None and args.folder.path == args.run:  # not of the package
-        name = f"{distribution}-h{config.horizon}-{args.policy}"
-        stem = _write(args.folder, name, title, config, results)
-        print(f"written to {stem}.json and {stem}.png")
+        distribution = config.variation or getattr(env, "variation", "own")
+        title = f"{config.env} ({distribution} tasks), H = {config.horizon}"
+        stem = _stem(args, f"{distribution}-h{config.horizon}-{args.policy}")
+        try:
+            if stem is not None:
+                _write(stem, config, results)
+        finally:  # they took long
+            _print_table(results, f"{title}, {args.n_tasks} held-out tasks")
+        if stem is not None:
+            plots.evaluation_curves(results, title, Path(f"{stem}.png"))
+            print(f"written to {stem}.json and {stem}.png")
 
 
 def _config(args: EvaluateArgs) -> Resolved:
@@ -140,15 +145,24 @@ def _print_table(results: dict[str, Evaluation], title: str) -> None:
     if optimum is not None:
         table.add_column("of the optimum", justify="right")
     for name, result in results.items():
-        score = f"{result.mean:.2f} ± {result.stderr:.2f}"
-        table.add_row(name, score, *([] if optimum is None else [f"{result.mean / optimum:.3f}"]))
+        fractions = [] if optimum is None else [fraction_of(result.mean, optimum)]
+        shown = ["–" if math.isnan(fraction) else f"{fraction:.3f}" for fraction in fractions]
+        table.add_row(name, str(result.score), *shown)
     Console().print(table)
 
 
-def _write(
-    folder: RunFolder, name: str, title: str, config: Resolved, results: dict[str, Evaluation]
-) -> Path:
-    """Scores as JSON and curves as PNG; returns their path without the ending."""
+def _stem(args: EvaluateArgs, name: str) -> Path | None:
+    """Where scores are written, without the ending; nowhere of agents of the package."""
+    folder = args.folder
+    return (
+        None
+        if folder is None or folder.path != args.run
+        else folder.evaluations / name.replace("/", "-")
+    )
+
+
+def _write(stem: Path, config: Resolved, results: dict[str, Evaluation]) -> None:
+    """Scores as JSON."""
     report = {
         "config": config.to_dict(),
         "provenance": provenance(),
@@ -163,11 +177,8 @@ def _write(
             for agent, result in results.items()
         },
     }
-    stem = folder.path / "evaluations" / name
     stem.parent.mkdir(exist_ok=True)
-    write_text(stem.with_name(f"{name}.json"), json.dumps(report) + "\n")
-    plots.evaluation_curves(results, title, stem.with_name(f"{name}.png"))
-    return stem
+    write_json(Path(f"{stem}.json"), report)
 
 
 if __name__ == "__main__":

@@ -39,12 +39,17 @@ class Evaluation:
     @property
     def mean(self) -> float:
         """Mean return over tasks."""
-        return statistics.mean_and_stderr(self.returns).value
+        return self.score.value
 
     @property
     def stderr(self) -> float:
         """Standard error of the mean over tasks; NaN for a single task."""
-        return statistics.mean_and_stderr(self.returns).stderr
+        return self.score.stderr
+
+    @property
+    def score(self) -> statistics.Estimate:
+        """Mean and standard error as one."""
+        return statistics.mean_and_stderr(self.returns)
 
     @property
     def reward_per_step(self) -> Float[np.ndarray, " T"]:

@@ -1,15 +1,20 @@
 """Files: written whole or not at all, and read only if they are what they should be."""
 
+import errno
 import json
+import math
 import os
+import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rl3jax.checks import one_line
 
+LONGEST_STEM = 100
+"""Of a file's name in that of a temporary one beside it."""
 LARGEST_JSON = 2**22
 """Bytes of a JSON file; ours have some thousands."""
 
@@ -20,21 +25,55 @@ class FileError(ValueError):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved onto it on success."""
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    """A temporary path beside `path`, of this writer alone, moved onto it on success.
+
+    Raises:
+        OSError: if it cannot be written; it names `path`.
+    """
+    own = f".{path.stem[:LONGEST_STEM]}.{secrets.token_hex(4)}.tmp{path.suffix}"
+    temporary = path.with_name(own)
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder cannot be written to, there is none
+            temporary.unlink(missing_ok=True)
+
+
+def forget_temporaries(folder: Path) -> None:
+    """Removes what writers that were killed have left; to be called where none is at work."""
+    for left in folder.glob(".*.tmp*"):
+        left.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
     """Replaces `path` whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """`value` as strict JSON: null where a number is not finite."""
+    return json.dumps(json_ready(value), indent=indent, allow_nan=False)
+
+
+def write_json(path: Path, value: Any, indent: int | None = None) -> None:
+    """Replaces `path` by a line, or by lines, of strict JSON, whole or not at all."""
+    write_text(path, json_text(value, indent) + "\n")
+
+
+def json_ready(value: Any) -> Any:
+    """`value` with `None` for NaN and infinity, neither of which JSON has."""
+    if isinstance(value, dict):
+        return {name: json_ready(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_regular(path: Path, largest: int) -> int:

@@ -1,5 +1,6 @@
 """Whether the numbers of an iteration are finite, and which of them went wrong first."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -54,6 +55,12 @@ def first_non_finite(found: NonFinite, layout: ObservationLayout) -> str | None:
         if (most := np.max(tasks, initial=0.0)) > 0:
             return f"{name} is not finite in {most:.2%} of the tasks"
     return None
+
+
+def decisive(diagnostics: Mapping[str, Any], parts: Iterable[str]) -> dict[str, Any]:
+    """Losses and gradients' norms of the parts: those diagnostics that parameters hang on."""
+    names = [f"{part}_{quantity}" for part in parts for quantity in ("loss", "grad_norm")]
+    return {name: diagnostics[name] for name in names}
 
 
 @jax.jit

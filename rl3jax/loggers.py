@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rl3jax.checks import ConfigError
 from rl3jax.config import Resolved
 
 Log = Callable[[dict[str, Any]], None]
-"""Receives every line of metrics."""
+"""Receives every line of metrics; a number in it that is not finite is told to nobody."""
 
 
 @contextlib.contextmanager
@@ -20,7 +21,7 @@ def tensorboard(config: Resolved, folder: Path) -> Iterator[Log]:
     with _require("tensorboard").SummaryWriter(str(folder / "tensorboard")) as writer:
 
         def log(line: dict[str, Any]) -> None:
-            for name, value in line.items():
+            for name, value in _finite(line).items():
                 writer.add_scalar(name, value, global_step=line["env_steps"])
 
         yield log
@@ -32,7 +33,7 @@ def wandb(config: Resolved, folder: Path) -> Iterator[Log]:
     with _require("wandb").init(
         project="rl3jax", name=folder.name, dir=str(folder), config=config.to_dict()
     ) as run:
-        yield lambda line: run.log(line, step=line["iteration"])
+        yield lambda line: run.log(_finite(line), step=line["iteration"])
 
 
 LOGGERS = {"tensorboard": tensorboard, "wandb": wandb}
@@ -42,6 +43,10 @@ def check(names: Iterable[str]) -> None:
     """Raises ConfigError if the package of one of these loggers is not installed."""
     for name in names:
         _require(name)
+
+
+def _finite(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if math.isfinite(value)}
 
 
 def _require(name: str) -> Any:

@@ -1,6 +1,6 @@
 """Figures of training, evaluation and sweeps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,39 @@ BAND = 1.96  # standard errors on either side: a 95 % interval
 
 def learning_curve(metrics: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     """Returns and entropy over env steps, from the lines of `metrics.jsonl`, into a PNG."""
-    steps = np.array([line["env_steps"] for line in metrics]) / 1e6
-    mean = np.array([line["mean_return"] for line in metrics])
-    stderr = np.array([line["stderr_return"] for line in metrics])
+    steps, mean, stderr, nats = _columns(
+        metrics, "env_steps", "mean_return", "stderr_return", "entropy"
+    )
     validated = [line for line in metrics if "validation_return" in line]
 
     figure, (returns, entropy) = plt.subplots(
         2, 1, figsize=(7, 5.5), sharex=True, height_ratios=(3, 1), layout="constrained"
     )
+    steps = steps / 1e6
     returns.plot(steps, mean, color="C0", label="sampled, training tasks")
     returns.fill_between(
         steps, mean - BAND * stderr, mean + BAND * stderr, color="C0", alpha=0.25, linewidth=0
     )
     if validated:
+        at, score, error = _columns(
+            validated, "env_steps", "validation_return", "validation_stderr"
+        )
         returns.errorbar(
-            [line["env_steps"] / 1e6 for line in validated],
-            [line["validation_return"] for line in validated],
-            [BAND * line["validation_stderr"] for line in validated],
+            at / 1e6, score, BAND * error,
             color="C1", fmt="o", markersize=4, label="greedy, validation tasks",
         )  # fmt: skip
     returns.set(title=title, ylabel="meta-episode return")
     returns.legend(loc="lower right")
-    entropy.plot(steps, [line["entropy"] for line in metrics], color="C2")
+    entropy.plot(steps, nats, color="C2")
     entropy.set(xlabel="env steps (millions)", ylabel="entropy (nats)", ylim=(0, None))
     _save(figure, [returns, entropy], path)
+
+
+def _columns(
+    metrics: Sequence[Mapping[str, Any]], *names: str
+) -> Iterator[Float[np.ndarray, " I"]]:
+    """Numbers of the lines by name; NaN, which is drawn as a gap, where one is not defined."""
+    return (np.array([line[name] for line in metrics], float) for name in names)
 
 
 def evaluation_curves(results: Mapping[str, Evaluation], title: str, path: Path) -> None:

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 
 from rl3jax.config import Resolved
+from rl3jax.statistics import Estimate
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -58,10 +59,8 @@ class Progress:
         self._bar.update(self._task, completed=done, status=status)
         validated = "validation_return" in line
         if validated:
-            status += (
-                f"  validation, greedy {line['validation_return']:.2f}"
-                f" ± {line['validation_stderr']:.2f}"
-            )
+            score = Estimate(line["validation_return"], line["validation_stderr"])
+            status += f"  validation, greedy {score}"
         late = time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
         if validated or (self._bar.disable and (late or done == self._first + 1)):
             left = (time.monotonic() - self._started) / (done - self._first) * (total - done)

@@ -68,9 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         task, key = drawing.evaluation_task(env, held_out_key(), args.task)
         episodes = drawing.record_episodes(agents, env, task, horizon, key)
         drawing.save_picture(args.out, episodes, args.fps, args.every)
-    for name, episode in episodes.items():
-        print(f"{name}: return {episode.return_so_far[-1]:.2f} in {horizon} steps")
-    print(f"written to {args.out}")
+        for name, episode in episodes.items():
+            print(f"{name}: return {episode.return_so_far[-1]:.2f} in {horizon} steps")
+        print(f"written to {args.out}")
 
 
 def _check_numbers(args: RenderArgs) -> None:

@@ -5,6 +5,7 @@ kind; intervals over seeds say how well *the method* would do, on these tasks, i
 takes seeds therefore takes vectors, each score a mean over tasks already (`seed_scores`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,6 +31,11 @@ class Estimate(NamedTuple):
 
     value: float
     stderr: float
+
+    def __str__(self) -> str:
+        """Both to two digits; the number alone if it has no standard error."""
+        stderr = "" if math.isnan(self.stderr) else f" ± {self.stderr:.2f}"
+        return f"{self.value:.2f}{stderr}"
 
 
 class Curve(NamedTuple):
@@ -113,6 +119,11 @@ def oracle_normalised(
         raise ConfigError(f"the optimal mean return must be positive, not {ceiling:g}")
     score = float(returns.mean()) / ceiling
     return Estimate(score, mean_and_stderr(returns - score * optimal).stderr / ceiling)
+
+
+def fraction_of(value: float, optimum: float) -> float:
+    """`value / optimum`; NaN where the optimum is not positive: a fraction would say nothing."""
+    return value / optimum if optimum > 0 else float("nan")
 
 
 def cumulative_regret(

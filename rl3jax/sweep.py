@@ -91,7 +91,7 @@ def _sweep(args: SweepArgs) -> None:
     with Progress(config, folder.path, 0) as progress:
         states, returns = batch.train([progress.show, history.append])
     shape = (len(points), len(seeds))
-    scores, stderrs = batch.scores(states, np.isfinite(returns[-1])).reshape(2, *shape)
+    scores, stderrs = batch.scores(states, ~np.isnan(returns[-1])).reshape(2, *shape)
     outcome = Outcome(
         points,
         seeds,

@@ -66,27 +66,47 @@ class Metrics:
 
     Attributes:
         mean_return: mean over the iteration's tasks, of the sampling policy before the update.
-        stderr_return: its standard error over tasks.
-        explained_variance: of the value targets by the critic, before the update.
+        return_variance: over these tasks.
+        target_variance: of the critic's targets; 0 if they are alike but for rounding.
+        error_variance: of what the critic, before the update, misses of them.
         overflowed_tasks: tasks whose data did not fit into their object-level table (0 unless an
             environment has more next states than it says); training on these is void.
         out_of_range_tasks: tasks in which the environment named a state that it has not; likewise.
         non_finite: shares of tasks with numbers that are not; in no line of metrics.
         diagnostics: of `optimise`: losses, norms of gradients, entropy, KL, the actor's epochs.
+        n_tasks: of the iteration.
     """
 
     mean_return: jax.Array
-    stderr_return: jax.Array
-    explained_variance: jax.Array
+    return_variance: jax.Array
+    target_variance: jax.Array
+    error_variance: jax.Array
     overflowed_tasks: jax.Array
     out_of_range_tasks: jax.Array
     non_finite: NonFinite
     diagnostics: Diagnostics
+    n_tasks: int = struct.field(pytree_node=False)
+
+    @property
+    def stderr_return(self) -> Float[Array, "..."]:
+        """Standard error of `mean_return` over tasks; NaN of a single one."""
+        with jax.debug_nans(False):  # those here are meant
+            return jnp.sqrt(self.return_variance / (self.n_tasks - 1 or jnp.nan))
+
+    @property
+    def explained_variance(self) -> Float[Array, "..."]:
+        """Share of the targets' variance that the critic had foreseen; NaN if there is none."""
+        with jax.debug_nans(False):
+            variance = jnp.where(self.target_variance == 0, jnp.nan, self.target_variance)
+            return 1 - self.error_variance / variance
 
     def to_dict(self) -> dict[str, float]:
-        """Flat, on the host."""
-        values = {**vars(self), **self.diagnostics}
-        del values["diagnostics"], values["non_finite"]
+        """Flat, on the host; NaN where a number is not defined."""
+        names = (
+            "mean_return", "stderr_return", "explained_variance", "overflowed_tasks",
+            "out_of_range_tasks",
+        )  # fmt: skip
+        values = {name: getattr(self, name) for name in names} | self.diagnostics
         return {name: float(value) for name, value in jax.device_get(values).items()}
 
 
@@ -138,23 +158,24 @@ class Trainer:
         key_tasks, key_rollouts, key_learning = jax.random.split(key, 3)
 
         trajectory = self.collect(state, key_tasks, key_rollouts)
-        batch, explained_variance = self.batch(state, trajectory)
+        batch = self.batch(state, trajectory)
         progress = state.iteration / jnp.maximum(state.hyperparams.iterations - 1, 1)
         parts = ppo.parts(self.settings, state.hyperparams, progress, self.layout.horizon)
         models, diagnostics = optimise(
             parts, state.models, batch, self.settings.passes, key_learning
         )
 
-        mean_return, stderr_return = self._mean_return(trajectory)
-        average = self.settings.devices.average
+        returns, average = trajectory.reward.sum(axis=0), self.settings.devices.average
         metrics = Metrics(
-            mean_return=mean_return,
-            stderr_return=stderr_return,
-            explained_variance=explained_variance,
+            mean_return=self.settings.devices.mean(returns),
+            return_variance=self._variance(returns),
+            target_variance=self._variance(batch.value_target),
+            error_variance=self._variance(batch.advantage),
             overflowed_tasks=self._tasks_with(trajectory.overflowed),
             out_of_range_tasks=self._tasks_with(trajectory.out_of_range),
             non_finite=average(non_finite(trajectory, batch.value_target)),
             diagnostics=diagnostics,
+            n_tasks=self.n_tasks,
         )
         return dataclasses.replace(state, iteration=state.iteration + 1, models=models), metrics
 
@@ -201,9 +222,7 @@ class Trainer:
             self.rollout_chunk,
         )
 
-    def batch(
-        self, state: TrainState, trajectory: Trajectory
-    ) -> tuple[ppo.Batch, Float[Array, ""]]:
+    def batch(self, state: TrainState, trajectory: Trajectory) -> ppo.Batch:
         """Advantages and value targets; the critic sees the finished sequences only here."""
         critic = self.settings.critic
         value = over_task_chunks(
@@ -214,29 +233,24 @@ class Trainer:
         hyperparams = state.hyperparams
         reward = trajectory.reward * self.critic_scale
         advantage = ppo.gae(reward, value, hyperparams.discount, hyperparams.gae_lambda)
-        batch = ppo.Batch(
+        return ppo.Batch(
             observation=trajectory.observation,
             action=trajectory.action,
             behaviour=trajectory.behaviour,
             advantage=advantage,
             value_target=value + advantage,
         )
-        return batch, 1 - self._variance(advantage) / self._variance(batch.value_target)
-
-    def _mean_return(self, trajectory: Trajectory) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Over the tasks of all devices, with its standard error."""
-        returns, n = jnp.sum(trajectory.reward, axis=0), self.n_tasks
-        variance = self._variance(returns) * n / max(n - 1, 1)
-        return self.settings.devices.mean(returns), jnp.sqrt(variance / n)
 
     def _tasks_with(self, flags: Bool[Array, "T B"]) -> Float[Array, ""]:
         """How many tasks of all devices are flagged at some step."""
         return self.settings.devices.mean(flags.any(axis=0).astype(float)) * self.n_tasks
 
     def _variance(self, x: Float[Array, "..."]) -> Float[Array, ""]:
-        """Over the entries on all devices."""
+        """Over the entries on all devices; of equal ones 0, whatever rounding makes of it."""
         mean = self.settings.devices.mean
-        return mean(jnp.square(x - mean(x)))
+        centre = mean(x)
+        variance, rounding = mean(jnp.square(x - centre)), 8 * jnp.finfo(x.dtype).eps * centre
+        return jnp.where(variance > jnp.square(rounding), variance, 0.0)
 
 
 def make_trainer(

@@ -57,7 +57,7 @@ def test_where_no_core_is_assigned_all_are_taken(monkeypatch, count, cores):
     [
         (ConfigError("x must be y, not z"), "error: x must be y, not z\n"),
         (FileNotFoundError(2, "No such file", "a.json"), "error: a.json: No such file\n"),
-        (OSError("disk is full"), "error: a file: disk is full\n"),
+        (OSError("disk is full"), "error: standard output: disk is full\n"),
     ],
 )
 def test_errors_of_the_user_are_one_line(capsys, error, line):

@@ -24,7 +24,7 @@ def test_weights_and_biases_has_a_run_named_after_the_folder(tmp_path, monkeypat
     config = Config(env="mdp", seed=3).resolve()
     line = {"iteration": 7, "mean_return": 1.5}
     with LOGGERS["wandb"](config, tmp_path) as log:
-        log(line)
+        log(line | {"explained_variance": float("nan")})
     assert started["name"] == tmp_path.name
     assert started["dir"] == str(tmp_path)
     assert started["config"] == config.to_dict()

@@ -14,6 +14,7 @@ from rl3jax.checks import ConfigError
 from rl3jax.statistics import (
     MIN_SEEDS,
     cumulative_regret,
+    fraction_of,
     interquartile_mean,
     mean_and_stderr,
     oracle_normalised,
@@ -174,6 +175,11 @@ class TestIdentities:
     def test_a_score_has_no_units(self):
         x, y = rng().normal(5, 1, (2, 30))
         np.testing.assert_allclose(oracle_normalised(7 * x, 7 * y), oracle_normalised(x, y))
+
+    @pytest.mark.parametrize("optimum", [0.0, -0.0, -5.0, np.nan])
+    def test_there_is_no_fraction_of_an_optimum_that_is_not_positive(self, optimum):
+        assert fraction_of(3.0, 4.0) == 0.75
+        assert np.isnan(fraction_of(3.0, optimum))
 
     def test_an_optimum_that_is_always_the_same_only_scales(self):
         x = rng().normal(5, 1, 30)

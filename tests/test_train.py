@@ -324,6 +324,15 @@ class BadFeatures(Bandit):
 class BadState(Bandit):
     def transition(self, key, s, action, task):
         return super().transition(key, s, action, task)._replace(next_state_index=1)
+
+@dataclass(frozen=True)
+class Nothing(Bandit):
+    def transition(self, key, s, action, task):
+        return super().transition(key, s, action, task)._replace(reward=0)
+
+    def tabular(self, task):
+        model = super().tabular(task)
+        return model._replace(mean_reward=0 * model.mean_reward)
 """
 
 
@@ -348,6 +357,30 @@ def test_what_goes_wrong_in_an_own_environment_is_named_where_it_appears(
     assert "Traceback" not in error
     assert checkpoints(tmp_path / "a" / "checkpoints")[0].name == "00000000"  # the last good state
     assert metrics_or_none(tmp_path / "a") == []
+
+
+def strictly(text):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_what_is_not_defined_is_said_to_be_and_ends_nothing(tmp_path, monkeypatch, capsys):
+    """Equal returns, one task, an optimum of 0: no variance to explain, no error, no fraction."""
+    (tmp_path / "bad_envs.py").write_text(OWN_ENVS)
+    monkeypatch.syspath_prepend(tmp_path)
+    sizes = "--n-tasks 1 --minibatches 1 --horizon 1 --validation-tasks 1 --iterations 2 --debug"
+    folder, env = tmp_path / "a", "--env bad_envs:Nothing"
+    run(f"{sizes} {env} --width 8 --out {folder}")
+    lines = [strictly(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    names = ("mean_return", "stderr_return", "explained_variance", "validation_stderr")
+    assert [[line[name] for name in names] for line in lines] == [[0, None, None, None]] * 2
+    run(f"{folder} {env} --n-tasks 1", evaluate)
+    score = strictly((folder / "evaluations" / "iid-h1-last.json").read_text())["scores"]["optimal"]
+    assert (score["mean_return"], score["stderr_return"]) == (0, None)
+    assert re.search(r"optimal *│ *0\.00 │ *–", output := capsys.readouterr().out), output
+    assert "nan" not in output
 
 
 def metrics_or_none(folder):

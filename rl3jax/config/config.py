@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,8 @@ from rl3jax.ranges import (
 )
 from rl3jax.registry import RESERVED, ChosenPart, Option, owner_of
 
+NOT_IN_JSON = ("inf", "-inf", "nan")
+"""Numbers as a config's JSON spells them."""
 Shown = Annotated[str, OneOf(tuple(SHOWN))]
 
 
@@ -199,10 +201,8 @@ class Config:
             raise ConfigError(self.why_not(name))
         for name, option in allowed.items():
             value = options.get(name)
-            if value == "inf" and unwrap(option.annotation)[0] is float:  # JSON has no infinity
-                value = math.inf
             if value is not None:
-                value = tuple(value) if isinstance(value, list) else value  # nor tuples
+                value = _from_json(value, option.annotation)
                 yield name, check_value(name, value, option.annotation)
 
     def __getattr__(self, name: str) -> Any:
@@ -333,7 +333,7 @@ class Config:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         options = dict(values.pop("options"))
         values |= {name: options.get(name) for name in self.allowed_options}
-        return {k: "inf" if v == math.inf else v for k, v in values.items()}
+        return {name: _to_json(value) for name, value in values.items()}
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "Config":
@@ -393,6 +393,22 @@ class Resolved(Config):
 
 
 RESERVED.update(field.name for field in dataclasses.fields(Config))
+
+
+def _to_json(value: Any) -> Any:
+    """JSON has no infinity."""
+    if isinstance(value, list | tuple):
+        return [_to_json(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _from_json(value: Any, annotation: Any) -> Any:
+    """Nor tuples."""
+    if isinstance(value, list | tuple):
+        kinds = [kind for kind in get_args(annotation) if kind is not Ellipsis]
+        return tuple(_from_json(one, kinds[0] if kinds else None) for one in value)
+    is_number = isinstance(value, str) and value in NOT_IN_JSON
+    return float(value) if is_number and unwrap(annotation)[0] is float else value
 
 
 def _nearest_divisor(n: int, wanted: int) -> int:

@@ -5,7 +5,6 @@ card. `python -m experiments.pretrained` trains, scores and describes them.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from rl3jax.agent import PolicyAgent
 from rl3jax.agent_files import load_agent, save_agent
 from rl3jax.checks import check_choice
 from rl3jax.config import Config
-from rl3jax.files import read_json, write_text
+from rl3jax.files import read_json, write_json
 from rl3jax.runs.folder import RunFolder
 
 FOLDER = Path(__file__).parent
@@ -100,7 +99,7 @@ def save_pretrained(path: Path, agent: PolicyAgent, card: Card) -> None:
     values, folder = dataclasses.asdict(card), RunFolder(path)
     save_agent(folder.agent, agent.replace(greedy=True))
     folder.write_config(Config.from_dict(values.pop("config")))
-    write_text(path / CARD_FILE, json.dumps(values, indent=2) + "\n")
+    write_json(path / CARD_FILE, values, indent=2)
 
 
 def _folder(name: str) -> RunFolder:

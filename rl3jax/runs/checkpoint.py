@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rl3jax.archive import named_leaves, open_archive, write_archive
-from rl3jax.files import FileError, check_regular, read_json, write_text
+from rl3jax.files import FileError, check_regular, json_text, read_json, write_text
 
 CHECKPOINT_FORMAT = "rl3jax-checkpoint-2"
 STATE_FILE = "state.npz"
@@ -57,7 +57,7 @@ def save_checkpoint(folder: Path, iteration: int, state: Any, description: dict[
             "sha256": _digest_of_file(file),
         }
         manifest["digest"] = _digest_of(manifest)
-        write_text(temporary / MANIFEST, json.dumps(manifest, indent=2))
+        write_text(temporary / MANIFEST, json_text(manifest, indent=2))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -32,7 +32,15 @@ from filelock import FileLock, Timeout
 
 from rl3jax.checks import ConfigError, one_line
 from rl3jax.config import Config, Resolved
-from rl3jax.files import FileError, check_regular, read_json, replacing, write_text
+from rl3jax.files import (
+    FileError,
+    check_regular,
+    forget_temporaries,
+    json_text,
+    read_json,
+    replacing,
+    write_json,
+)
 
 LONGEST_LINE, LARGEST_METRICS = 2**16, 2**30
 """Bytes of metrics.jsonl: some fifty times what our lines have; a million of ours."""
@@ -80,6 +88,11 @@ class RunFolder:
         return self.path / "best_agent"
 
     @property
+    def evaluations(self) -> Path:
+        """Folder of scores on held-out tasks."""
+        return self.path / "evaluations"
+
+    @property
     def metrics(self) -> Path:
         """One JSON object a line, a line an iteration."""
         return self.path / "metrics.jsonl"
@@ -98,13 +111,15 @@ class RunFolder:
         """
         try:
             with FileLock(self.path / ".lock", timeout=0):
+                for folder in (self.path, self.agent, self.best_agent, self.path / "drawings"):
+                    forget_temporaries(folder)
                 yield
         except Timeout as error:
             raise ConfigError(f"{self.path} is in use: another process trains into it") from error
 
     def write_config(self, config: Config) -> None:
         """Replaces config.json."""
-        write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+        write_json(self.path / "config.json", config.to_dict(), indent=2)
 
     def read_config(self, named_env: str | None = None) -> Resolved:
         """The config of the run.
@@ -137,13 +152,13 @@ class RunFolder:
         """
         file = self.path / "provenance.json"
         entries = read_json(file, kind=list) if file.exists() else []
-        write_text(file, json.dumps([*entries, provenance()], indent=2) + "\n")
+        write_json(file, [*entries, provenance()], indent=2)
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """One more line, whole or not at all."""
         with self.metrics.open("ab", buffering=0) as file:
             before = file.seek(0, os.SEEK_END)
-            data = (json.dumps(line) + "\n").encode()
+            data = (json_text(line) + "\n").encode()
             try:
                 written = file.write(data)
                 if written < len(data):  # the next write of a full disk says why

@@ -1,6 +1,5 @@
 """The outer loop: iterations of one compiled program, timed, checked and told of."""
 
-import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from rl3jax import processes
 from rl3jax.agent import PolicyAgent
 from rl3jax.commands import stop_signals
 from rl3jax.evaluation import Evaluation, check_tasks, evaluate_agent
-from rl3jax.finite import all_finite
+from rl3jax.finite import all_finite, decisive
 from rl3jax.learning.optimise import Learned
 from rl3jax.seeding import validation_key
 from rl3jax.trainer import Metrics, Trainer, TrainState
@@ -72,16 +71,20 @@ def iterations(
 
 def _mean(metrics: Metrics, alive: Bool[np.ndarray, "*runs"]) -> Metrics:
     """Over the runs that are alive; NaN if none is."""
-    return jax.tree.map(lambda x: x[alive].mean() if alive.any() else math.nan, metrics)
+    return jax.tree.map(lambda x: x[alive].mean() if alive.any() else np.nan, metrics)
 
 
 @jax.jit
 def _finite(models: dict[str, Learned], metrics: Metrics) -> Bool[Array, "*runs"]:
-    """Whether neither NaN nor infinity was seen, measured or learned in an iteration of a run."""
+    """Whether neither NaN nor infinity was seen or learned in an iteration of a run.
+
+    What is only told of it may be either, or not defined.
+    """
     if metrics.mean_return.ndim:
         return jax.vmap(_finite)(models, metrics)
     clean = [(share == 0).all() for share in jax.tree.leaves(metrics.non_finite)]
-    return all_finite((models, metrics)) & jnp.stack(clean).all()
+    losses = decisive(metrics.diagnostics, models)
+    return all_finite((models, losses)) & jnp.stack(clean).all()
 
 
 def validate(trainer: Trainer, agent: PolicyAgent) -> Evaluation:

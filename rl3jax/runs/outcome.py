@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from rich.table import Table
 
 from rl3jax import plots
-from rl3jax.files import write_text
+from rl3jax.files import json_ready, write_json, write_text
 from rl3jax.runs.batch import Values
 from rl3jax.runs.folder import RunFolder, provenance
 from rl3jax.statistics import MIN_SEEDS, mean_and_stderr, seed_interval
@@ -63,7 +62,7 @@ class Outcome:
 
 def write(outcome: Outcome, folder: RunFolder, title: str) -> None:
     """Writes sweep.json, sweep.csv and sweep.png."""
-    write_text(folder.path / "sweep.json", _json(outcome))
+    write_json(folder.path / "sweep.json", _report(outcome))
     write_text(folder.path / "sweep.csv", _csv(outcome))
     plots.sweep(
         outcome.points, outcome.scores, outcome.returns, outcome.steps, title,
@@ -94,11 +93,10 @@ def make_table(outcome: Outcome, title: str) -> Table:
 def _cells(outcome: Outcome, point: int) -> tuple[str, str, str]:
     """Mean with its standard error, interval, best seed, of what a point's seeds scored."""
     scores = outcome.finished_scores(point)
-    mean, stderr = mean_and_stderr(scores)
     interval = seed_interval(scores) if len(scores) >= MIN_SEEDS else None
     best = int(np.nanargmax(outcome.scores[point]))
     return (
-        f"{mean:.2f}" if math.isnan(stderr) else f"{mean:.2f} ± {stderr:.2f}",
+        str(mean_and_stderr(scores)),
         f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]" if interval else "–",
         f"{outcome.seeds[best]} ({outcome.scores[point, best]:.2f})",
     )
@@ -112,33 +110,31 @@ def _records(outcome: Outcome) -> list[dict[str, Any]]:
         finite = returns[~np.isnan(returns)]
         records.append(
             {
-                "values": {n: _json_number(v) for n, v in outcome.points[point].items()},
+                "values": {n: _value(v) for n, v in outcome.points[point].items()},
                 "seed": outcome.seeds[seed],
-                "validation_return": _json_number(float(outcome.scores[point, seed])),
-                "validation_stderr": _json_number(float(outcome.stderrs[point, seed])),
+                "validation_return": float(outcome.scores[point, seed]),
+                "validation_stderr": float(outcome.stderrs[point, seed]),
                 "diverged_in": len(finite) + 1 if len(finite) < len(returns) else None,
                 "seconds": float(outcome.seconds.sum()),
                 "env_steps_per_second": outcome.steps_per_second / outcome.scores.size,
                 "mean_return": finite.tolist(),
             }
         )
-    return records
+    return json_ready(records)
 
 
-def _json_number(value: float) -> float | str | None:
-    """JSON has neither NaN nor infinity."""
-    if math.isnan(value):
-        return None
-    return "inf" if value == math.inf else value
+def _value(x: float) -> float | str:
+    """A swept value as a config's JSON has it."""
+    return "inf" if x == math.inf else x
 
 
-def _json(outcome: Outcome) -> str:
+def _report(outcome: Outcome) -> dict[str, Any]:
     names = outcome.points[0]
     records = _records(outcome)
     best = outcome.best
-    report = {
+    return {
         "grid": {
-            name: [_json_number(v) for v in dict.fromkeys(p[name] for p in outcome.points)]
+            name: [_value(v) for v in dict.fromkeys(p[name] for p in outcome.points)]
             for name in names
         },
         "seeds": list(outcome.seeds),
@@ -151,7 +147,6 @@ def _json(outcome: Outcome) -> str:
         "runs": records,
         "provenance": provenance(),
     }  # fmt: skip
-    return json.dumps(report, allow_nan=False) + "\n"
 
 
 def _csv(outcome: Outcome) -> str:

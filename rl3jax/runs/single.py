@@ -15,7 +15,7 @@ from flax import struct
 from rl3jax import drawing, plots
 from rl3jax.agent import PolicyAgent
 from rl3jax.agent_files import save_agent
-from rl3jax.finite import all_finite, first_non_finite
+from rl3jax.finite import all_finite, decisive, first_non_finite
 from rl3jax.runs.checkpoint import save_checkpoint
 from rl3jax.runs.folder import RunFolder, title
 from rl3jax.runs.loop import Line, Listeners, iterations, validate
@@ -175,7 +175,7 @@ def _what_is_not_finite(trainer: Trainer, after: TrainState, metrics: Metrics) -
     cause = first_non_finite(metrics.non_finite, trainer.layout)
     if cause is not None:
         return cause
-    for name, value in metrics.to_dict().items():
+    for name, value in decisive(metrics.diagnostics, after.models).items():
         if not math.isfinite(value):
             return f"{name} is {value}"
     name = next(name for name, part in after.models.items() if not all_finite(part))
