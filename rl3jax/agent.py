@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray
 from typing_extensions import override
 
+from rl3jax.checks import ConfigError, one_line, shown
 from rl3jax.envs import State, StateFeatures, TabularFeatures
 from rl3jax.object_level import ObjectLearner
 from rl3jax.policy import ActionDistribution, Network, ObservationLayout
@@ -52,6 +53,27 @@ class Interaction(NamedTuple):
         return self.terminated | self.truncated
 
 
+def cast(name: str, value: Any, like: jax.Array | None) -> Array:
+    """`value` as an array of the type of `like`; of an int32 or a float if that is `None`.
+
+    Raises:
+        ConfigError: if it is no number, or has another shape.
+    """
+    try:
+        array = jnp.asarray(value, None if like is None else like.dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{name} cannot be {shown(value)}: {one_line(error)}") from error
+    if like is None:
+        is_index = jnp.issubdtype(array.dtype, jnp.integer)
+        return array.astype(jnp.int32 if is_index else float)
+    if array.shape != like.shape:
+        raise ConfigError(
+            f"{name} must be of shape {like.shape}, not {array.shape}; agents act in one task, "
+            "jax.vmap them for more"
+        )
+    return array
+
+
 class Decision(NamedTuple):
     """An action and what it was chosen from; the latter is empty where an agent has no policy."""
 
@@ -73,7 +95,7 @@ class Agent(struct.PyTreeNode):
         super().__init_subclass__(**kwargs)
 
     @abc.abstractmethod
-    def init(self, s: State) -> Any:
+    def init(self, s: Any) -> Any:
         """The carry at the start of a meta-episode in state `s`."""
 
     @abc.abstractmethod
@@ -87,16 +109,34 @@ class Agent(struct.PyTreeNode):
         self,
         carry: Any,
         action: Any,
-        reward: Float[ArrayLike, ""],
-        s_next: State,
-        terminated: Bool[ArrayLike, ""],
-        truncated: Bool[ArrayLike, ""],
-        s_now: State,
+        reward: Any,
+        s_next: Any,
+        terminated: Any,
+        truncated: Any,
+        s_now: Any,
     ) -> Any:
-        """The carry after a transition; a jump from `s_next` to `s_now` is no transition."""
-        ends = jnp.asarray(terminated, bool), jnp.asarray(truncated, bool)
-        interaction = Interaction(action, jnp.asarray(reward, float), s_next, *ends, s_now)
+        """The carry after a transition; a jump from `s_next` to `s_now` is no transition.
+
+        Python's and NumPy's numbers will do.
+
+        Raises:
+            ConfigError: if one of them is no number, or has another shape than in one task.
+        """
+        action_like, state_like = self.takes()
+        no, nothing = jnp.zeros((), bool), jnp.zeros(())
+        interaction = Interaction(
+            action=cast("action", action, action_like),
+            reward=cast("reward", reward, nothing),
+            s_next=cast("s_next", s_next, state_like),
+            terminated=cast("terminated", terminated, no),
+            truncated=cast("truncated", truncated, no),
+            s_now=cast("s_now", s_now, state_like),
+        )
         return self.take_in(carry, interaction)
+
+    def takes(self) -> tuple[jax.Array | None, jax.Array | None]:
+        """An action and a state, as `observe` makes them of what it is given; `None`: any."""
+        return None, None
 
     @abc.abstractmethod
     def take_in(self, carry: Any, interaction: Interaction) -> Any:
@@ -141,6 +181,14 @@ class PolicyCarry:
     episode_step: jax.Array
 
 
+class IndexAgent(Agent):
+    """Base of agents whose states and actions are indices."""
+
+    @override
+    def takes(self) -> tuple[jax.Array, jax.Array]:
+        return jnp.int32(0), jnp.int32(0)
+
+
 class PolicyAgent(Agent):
     """A meta-trained policy: RL² or RL³, by what its layout shows.
 
@@ -167,19 +215,22 @@ class PolicyAgent(Agent):
         return self.learner.bind(self.learner_params)
 
     @override
-    def init(self, s: State) -> PolicyCarry:
+    def init(self, s: Any) -> PolicyCarry:
         return PolicyCarry(
             memory=self.network.initial_carry(self.layout.horizon, self.layout.size),
             table=self.bound_learner.init(),
-            state=self._cast(s),
+            state=cast("s", s, self.takes()[1]),
             previous_action=self.distribution.no_action(),
             previous_reward=jnp.zeros(()),
             t=jnp.int32(0),
             episode_step=jnp.int32(0),
         )
 
-    def _cast(self, s: State) -> State:
-        return jnp.asarray(s, jnp.int32 if isinstance(self.features, TabularFeatures) else float)
+    @override
+    def takes(self) -> tuple[jax.Array, jax.Array]:
+        is_tabular = isinstance(self.features, TabularFeatures)
+        state = jnp.int32(0) if is_tabular else jnp.zeros(self.features.size)
+        return self.distribution.no_action(), state
 
     @override
     def act(self, carry: PolicyCarry, key: PRNGKeyArray) -> tuple[Any, PolicyCarry]:

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any
 
 LARGEST_SIZE = 2**31 - 1
@@ -54,9 +55,9 @@ def check_choice(name: str, value: Any, allowed: Iterable[str]) -> None:
 
 def check_size(name: str, value: Any) -> None:
     """Raises ConfigError unless `value` is a whole number of at least 1 that fits an int32."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise ConfigError(f"{name} must be a whole number of at least 1, not {shown(value)}")
-    check_at_most(name, value, LARGEST_SIZE)
+    check_at_most(name, int(value), LARGEST_SIZE)
 
 
 def check_flag(name: str, value: Any) -> None:

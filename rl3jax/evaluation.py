@@ -1,21 +1,23 @@
 """Scoring agents on held-out tasks (RL³, section 5: undiscounted return of whole meta-episodes)."""
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax import devices, statistics
 from rl3jax.agent import Agent, PolicyAgent
 from rl3jax.baselines import AgentOrMaker, make_baseline
-from rl3jax.checks import ConfigError
+from rl3jax.checks import ConfigError, check_size, shown
 from rl3jax.devices import Devices
-from rl3jax.envs import StateFeatures, TabularFeatures, TaskDistribution
-from rl3jax.policy import distribution_over
+from rl3jax.envs import StateFeatures, TabularFeatures, TaskDistribution, check_hashes
+from rl3jax.policy import Network, distribution_over
 from rl3jax.rollout import rollout, sample_tasks
 
 
@@ -26,10 +28,12 @@ class Evaluation:
     Attributes:
         rewards: `[n_tasks, T]`, undiscounted.
         episode_ends: `[n_tasks, T]` bool, where object-level episodes ended.
+        tasks: those that were played, a pytree of arrays `[n_tasks, ...]`.
     """
 
     rewards: Float[np.ndarray, "n_tasks T"]
     episode_ends: Bool[np.ndarray, "n_tasks T"]
+    tasks: Any = field(default=None, repr=False, compare=False)
 
     @property
     def returns(self) -> Float[np.ndarray, " n_tasks"]:
@@ -70,47 +74,61 @@ def evaluate_agent(
     agent: AgentOrMaker | str,
     env: TaskDistribution,
     horizon: int,
-    n_tasks: int,
-    key: PRNGKeyArray,
+    n_tasks: int | None = None,
+    key: PRNGKeyArray | None = None,
     batch_size: int | None = None,
+    *,
+    tasks: Any = None,
 ) -> Evaluation:
     """One meta-episode of `horizon` env steps in each of `n_tasks` tasks drawn from `key`.
 
-    The same key gives the same tasks to every agent.
+    The same key gives the same tasks to every agent, and the same scores in the same tasks.
 
     Args:
         agent: an agent, or a hashable function from a task to the agent that knows it, or the name
             of a baseline (`baselines.names`).
         env: what the tasks are of.
         horizon: env steps of a meta-episode; agents are told of it.
-        n_tasks: number of tasks.
-        key: decides the tasks and all chance in them; consumed.
+        n_tasks: number of tasks; it need not be given beside `tasks`.
+        key: decides the tasks and all chance in them; consumed. It has to be given.
         batch_size: tasks at a time on each device, to bound memory (default: all at once). Same
             scores.
+        tasks: instead of those that the key gives: a pytree of arrays `[n_tasks, ...]`.
 
     Raises:
-        ConfigError: if the agent is for other numbers of states or actions than `env` has, or is no
-            baseline that plays in `env`.
+        ConfigError: if a size is none, the agent is for other numbers of states or actions than
+            `env` has, a batch of agents, or no baseline that plays in `env`, or `tasks` are not
+            such as `env` has.
         TableOverflowError: if the agent's object-level table could not hold a task's data.
         StateRangeError: if the environment named a state outside [0, `num_states`), or a vector
             that is not finite.
         NotFiniteError: if a reward is NaN or infinite.
     """
+    check_hashes(env)
+    check_size("horizon", horizon)
+    check_size("batch_size", 1 if batch_size is None else batch_size)
+    horizon, batch_size = int(horizon), None if batch_size is None else int(batch_size)
     if isinstance(agent, str):
         agent = make_baseline(agent, env, horizon)
     if isinstance(agent, PolicyAgent):
         check_fits(agent, env)
+    if key is None:
+        raise ConfigError("evaluate_agent needs a key, for instance rl3jax.held_out_key()")
     key_tasks, key_episodes = jax.random.split(key)
-    tasks = _sample_tasks(env, jax.random.split(key_tasks, n_tasks))
-    keys = jax.random.split(key_episodes, n_tasks)
+    size = _number_of(tasks, n_tasks)
+    if tasks is None:
+        tasks = _sample_tasks(env, jax.random.split(key_tasks, size))
+    else:
+        tasks = _given_tasks(env, tasks)
+    keys = jax.random.split(key_episodes, size)
     known, make_agent = (agent, None) if isinstance(agent, Agent) else (None, agent)
-    shared_by = devices.choose_local({"n_tasks": n_tasks})
+    shared_by = devices.choose_local({"n_tasks": size})
     players = shared_by.replicate(known)
     rewards, ends, overflowed, out_of_range = _score(
         env, horizon, batch_size, make_agent, shared_by, players, *shared_by.deal((tasks, keys))
     )
-    check_tasks(int(overflowed.sum()), int(out_of_range.sum()), n_tasks)
-    evaluation = Evaluation(np.asarray(rewards), np.asarray(ends))
+    check_tasks(int(overflowed.sum()), int(out_of_range.sum()), size)
+    evaluation = Evaluation(np.asarray(rewards), np.asarray(ends), tasks)
     _check_rewards(evaluation.rewards)
     return evaluation
 
@@ -134,7 +152,16 @@ def trace_evaluation(
 
 
 def check_fits(agent: PolicyAgent, env: TaskDistribution) -> None:
-    """Raises ConfigError unless the policy knows as many states and actions as `env` has."""
+    """Raises ConfigError unless it is one policy, of as many states and actions as `env` has."""
+    expected = _param_shapes(agent.network, agent.layout.size)
+    found = [np.shape(x) for x in jax.tree.leaves(agent.params)]
+    if found != expected:
+        batched = [shape[1:] for shape in found] == expected
+        raise ConfigError(
+            f"the agent holds a batch of {found[0][0]} policies; give one of them"
+            if batched
+            else "the agent's parameters are not those of its network"
+        )
     knows = _sizes(agent.features), agent.distribution
     has = _sizes(jax.eval_shape(lambda: env.features)), distribution_over(env.action_space())
     if knows != has:
@@ -142,6 +169,43 @@ def check_fits(agent: PolicyAgent, env: TaskDistribution) -> None:
             f"the policy is for {knows[0]} and {knows[1].shown_size} actions, this environment has "
             f"{has[0]} and {has[1].shown_size}"
         )
+    learns, there_are = (getattr(x, "num_states", None) for x in (agent.learner, env))
+    if learns not in (None, there_are):
+        raise ConfigError(
+            f"the policy's object-level learner is for {learns} states, this environment has "
+            f"{there_are}"
+        )
+
+
+@functools.cache
+def _param_shapes(network: Network, num_inputs: int) -> list[tuple[int, ...]]:
+    params = jax.eval_shape(lambda: network.init(jax.random.key(0), num_inputs))
+    return [x.shape for x in jax.tree.leaves(params)]
+
+
+def _number_of(tasks: Any, n_tasks: int | None) -> int:
+    """How many tasks are given, or wanted."""
+    lengths = {np.shape(x)[:1] for x in jax.tree.leaves(tasks)} or {(n_tasks,)}
+    if len(lengths) > 1 or lengths == {()} or n_tasks not in {None, *min(lengths)}:
+        raise ConfigError(f"tasks must be arrays [{n_tasks or 'n_tasks'}, ...]: {shown(tasks)}")
+    (length,) = min(lengths)
+    check_size("n_tasks", length)
+    return int(length or 0)
+
+
+def _given_tasks(env: TaskDistribution, tasks: Any) -> Any:
+    """Tasks as arrays of the environment's own types."""
+    like = jax.eval_shape(env.sample_task, jax.random.key(0))
+    structure: Any = jax.tree.structure(like)
+    if jax.tree.structure(tasks) != structure:
+        raise ConfigError(f"tasks must be like those of {type(env).__name__}: {shown(like)}")
+
+    def cast(x: Any, like: jax.ShapeDtypeStruct) -> Any:
+        if np.shape(x)[1:] != like.shape:
+            raise ConfigError(f"an array of tasks is {np.shape(x)}, not [n_tasks, *{like.shape}]")
+        return x if jnp.issubdtype(like.dtype, jax.dtypes.prng_key) else jnp.asarray(x, like.dtype)
+
+    return jax.tree.map(cast, tasks, like)
 
 
 def _sizes(features: StateFeatures) -> str:

@@ -22,7 +22,7 @@ from rl3jax.agent import PolicyAgent
 from rl3jax.checks import ConfigError, largest_divisor, one_line, shown
 from rl3jax.config import Config, Hyperparams, Resolved
 from rl3jax.devices import Devices
-from rl3jax.envs import ScaledFeatures, TaskDistribution, describe_env, make_env
+from rl3jax.envs import ScaledFeatures, TaskDistribution, check_hashes, describe_env, make_env
 from rl3jax.finite import NonFinite, non_finite
 from rl3jax.learning import ppo
 from rl3jax.learning.optimise import Diagnostics, Learned, optimise, over_task_chunks
@@ -388,6 +388,8 @@ def _with_own_parts(
     network: nn.Module | None,
 ) -> Config:
     """The config with `env` in it; what it says of a part that is given would be ignored."""
+    if env is not None:
+        check_hashes(env)
     given = {"object_level": learner, "algo": learner, "network": network}
     for part in config.parts:
         unused = [name for name, _ in config.options if name in part.options]

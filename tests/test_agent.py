@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax import Config, make_trainer
+from rl3jax import Config, ConfigError, baselines, make_env, make_trainer
 from rl3jax.agent import Agent
-from rl3jax.baselines import ThompsonAgent, UniformAgent
+from rl3jax.baselines import OptimalPolicy, ThompsonAgent, UniformAgent
 from rl3jax.rollout import rollout, rollouts, sample_tasks
 
 rollout = jax.jit(rollout, static_argnums=(1, 3))
@@ -176,3 +176,50 @@ def test_agents_of_different_classes_are_different_pytrees():
     for agent in agents:
         assert jax.tree.structure(agent) == jax.tree.structure(agent.replace())
         assert type(jax.tree.map(jnp.asarray, agent)) is agent._class is type(agent)
+
+
+# --- what it is given ---------------------------------------------------------------------------
+
+PLAIN = {"action": 1, "reward": 1, "s_next": 2, "terminated": False, "truncated": 0, "s_now": 0}
+CASTS = {
+    "policy": lambda: make_agent(network="markov", algo="rl2")[1],
+    "greedy": lambda: baselines.make_baseline("greedy", make_env("mdp"), HORIZON),
+    "optimal": lambda: OptimalPolicy(env := make_env("mdp"), HORIZON)(env.default_params),
+    "beb": lambda: baselines.BebAgent.for_env(make_env("mdp"), beta=jnp.float32(1)),
+    "thompson": lambda: ThompsonAgent(5),
+    "random": lambda: UniformAgent(5),
+}
+
+
+@pytest.mark.parametrize("name", CASTS)
+def test_numbers_of_any_kind_are_cast_and_keep_the_carry_as_it_is(name):
+    agent = CASTS[name]()
+    numpy = {k: np.asarray(v, np.int64 if "s_" in k or k == "action" else None) for k, v in
+             PLAIN.items()}  # fmt: skip
+
+    def step(carry, key):
+        _, carry = agent.act(carry, key)
+        carries = [agent.observe(carry, **given) for given in (PLAIN, numpy)]
+        assert jax.tree.map(jnp.result_type, carries[0]) == jax.tree.map(
+            jnp.result_type, carries[1]
+        )
+        return carries[0], None
+
+    jax.lax.scan(step, agent.init(np.int64(0)), jax.random.split(jax.random.key(0), 2))
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong", "message"),
+    [
+        ("reward", [1.0], r"reward must be of shape \(\), not \(1,\)"),
+        ("reward", "much", "reward cannot be 'much'"),
+        ("s_next", np.zeros(2), r"s_next must be of shape \(\), not \(2,\)"),
+        ("s_now", None, "s_now cannot be None"),
+        ("action", 2**40, "action cannot be 1099511627776"),
+        ("terminated", np.zeros(3, bool), r"terminated must be of shape .* jax.vmap"),
+    ],
+)
+def test_what_is_no_number_of_one_task_is_named(field, wrong, message):
+    agent = ThompsonAgent(5)
+    with pytest.raises(ConfigError, match=message):
+        agent.observe(agent.init(0), **PLAIN | {field: wrong})

@@ -1,9 +1,13 @@
+import dataclasses
+from dataclasses import dataclass, field
+
 import jax
 import numpy as np
 import pytest
 
-from rl3jax import Config, Evaluation, evaluate_agent, make_env, make_trainer
+from rl3jax import Config, ConfigError, Evaluation, evaluate_agent, make_env, make_trainer
 from rl3jax.baselines import OptimalPolicy, UniformAgent
+from rl3jax.envs import Bandit
 from rl3jax.seeding import held_out_key, training_key, tuning_key, validation_key
 
 
@@ -111,3 +115,49 @@ def test_purposes_never_share_a_key():
     ]
     data = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
     assert len(data) == len(keys)
+
+
+def test_given_tasks_are_played():
+    env = make_env("bandit", num_arms=2)
+    drawn = evaluate_agent(OptimalPolicy(env, 6), env, 6, 5, key())
+    tasks = jax.tree.map(np.asarray, drawn.tasks)
+    given = evaluate_agent(OptimalPolicy(env, 6), env, 6, key=key(), tasks=tasks)
+    np.testing.assert_array_equal(given.rewards, drawn.rewards)
+    sure = jax.tree.map(np.ones_like, tasks)
+    assert evaluate_agent("random", env, 6, key=key(), tasks=sure).mean == 6
+
+
+@dataclass(frozen=True)
+class Unhashable(Bandit):
+    """An array as an option."""
+
+    arms: np.ndarray = field(default_factory=lambda: np.ones(2))
+
+
+@pytest.fixture(scope="module")
+def policy():
+    trainer = make_trainer(Config(env="mdp", n_tasks=4, horizon=4, width=8, num_states=3))
+    states = jax.vmap(trainer.init)(jax.random.split(jax.random.key(0), 2))
+    return trainer, trainer.agent(trainer.init(key())), trainer.agent(states)
+
+
+def test_bad_arguments_are_one_line(policy):
+    trainer, agent, batch = policy
+    env, one = trainer.env, agent.learner
+    other = agent.replace(learner=dataclasses.replace(one, num_states=4))
+    task = env.sample_task(key())
+    for arguments, changes, message in (
+        ((agent, env, 0, 4), {}, "horizon must be a whole number of at least 1, not 0"),
+        ((agent, env, 4, 0), {}, "n_tasks must be a whole number of at least 1, not 0"),
+        ((agent, env, 4), {}, "n_tasks must be .*, not None"),
+        ((agent, env, 4, 4), {"batch_size": 0}, "batch_size must be .*, not 0"),
+        ((agent, env, 4, 4), {"key": None}, "needs a key"),
+        ((batch, env, 4, 4), {}, "a batch of 2 policies"),
+        ((other, env, 4, 4), {}, "learner is for 4 states, this environment has 3"),
+        ((agent, Unhashable(), 4, 4), {}, "arms of Unhashable is of type ndarray"),
+        ((agent, env, 4), {"tasks": task}, "tasks must be|an array of tasks is"),
+        ((agent, env, 4), {"tasks": np.zeros(3)}, "tasks must be like those of RandomMdp"),
+    ):
+        with pytest.raises(ConfigError, match=message) as error:
+            evaluate_agent(*arguments, **{"key": key()} | changes)
+        assert "\n" not in str(error.value)

@@ -6,10 +6,11 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent, Interaction
+from rl3jax.agent import IndexAgent, Interaction
 from rl3jax.baselines.ties import argmax_at_random
 
 
@@ -31,7 +32,7 @@ class ArmCounts:
         return self.pulls - self.successes
 
 
-class BanditAgent(Agent):
+class BanditAgent(IndexAgent):
     """Base of agents that count, score every arm by the counts and pull one that scores highest.
 
     Attributes:
@@ -45,7 +46,7 @@ class BanditAgent(Agent):
         """How much speaks for pulling each arm. The key is consumed, if used."""
 
     @override
-    def init(self, s: Int[Array, ""]) -> ArmCounts:
+    def init(self, s: ArrayLike) -> ArmCounts:
         del s
         return ArmCounts(*jnp.zeros((2, self.num_arms), jnp.int32))
 

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent, Interaction
+from rl3jax.agent import IndexAgent, Interaction, cast
 from rl3jax.bellman import Backup, backward_induction
 from rl3jax.checks import ConfigError
 from rl3jax.envs import Environment
@@ -81,7 +81,7 @@ class EpisodicCarry:
     episode_step: jax.Array
 
 
-class EpisodicAgent(Agent):
+class EpisodicAgent(IndexAgent):
     """Plans at the start of every object-level episode, and follows the plan to its end.
 
     For environments whose episodes all last E steps: a task horizon, and no terminal states, which
@@ -137,11 +137,11 @@ class EpisodicAgent(Agent):
         return Experience(counts, reward_sum=jnp.zeros(pairs))
 
     @override
-    def init(self, s: Int[Array, ""]) -> EpisodicCarry:
+    def init(self, s: ArrayLike) -> EpisodicCarry:
         return EpisodicCarry(
             experience=self.no_experience(),
             plan=jnp.zeros((self.task_horizon, self.num_states), jnp.int32),
-            state=jnp.asarray(s, jnp.int32),
+            state=cast("s", s, jnp.int32(0)),
             episode_step=jnp.int32(0),
         )
 

@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent, Interaction
+from rl3jax.agent import IndexAgent, Interaction, cast
 from rl3jax.baselines.ties import argmax_at_random
 from rl3jax.envs import Environment
 from rl3jax.object_level import ObjectLearner, q_learning, value_iteration
@@ -27,7 +28,7 @@ class LearnerCarry:
     state: jax.Array
 
 
-class EpsilonGreedyAgent(Agent):
+class EpsilonGreedyAgent(IndexAgent):
     """Takes the action with the largest estimate, or with probability ε any action.
 
     Attributes:
@@ -39,8 +40,8 @@ class EpsilonGreedyAgent(Agent):
     learner: ObjectLearner = struct.field(pytree_node=False)
 
     @override
-    def init(self, s: Int[Array, ""]) -> LearnerCarry:
-        return LearnerCarry(self.learner.init(), jnp.asarray(s, jnp.int32))
+    def init(self, s: ArrayLike) -> LearnerCarry:
+        return LearnerCarry(self.learner.init(), cast("s", s, jnp.int32(0)))
 
     @override
     def act(self, carry: LearnerCarry, key: PRNGKeyArray) -> tuple[Int[Array, ""], LearnerCarry]:

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import Agent, Interaction
+from rl3jax.agent import IndexAgent, Interaction, cast
 from rl3jax.bellman import backward_induction
 from rl3jax.envs import Environment, TabularModel
 
@@ -24,7 +25,7 @@ class ClockCarry:
     episode_step: jax.Array
 
 
-class PlannedAgent(Agent):
+class PlannedAgent(IndexAgent):
     """Follows a plan for the whole meta-episode.
 
     Attributes:
@@ -35,8 +36,8 @@ class PlannedAgent(Agent):
     actions: jax.Array
 
     @override
-    def init(self, s: Int[Array, ""]) -> ClockCarry:
-        return ClockCarry(jnp.asarray(s, jnp.int32), jnp.int32(0), jnp.int32(0))
+    def init(self, s: ArrayLike) -> ClockCarry:
+        return ClockCarry(cast("s", s, jnp.int32(0)), jnp.int32(0), jnp.int32(0))
 
     @override
     def act(self, carry: ClockCarry, key: PRNGKeyArray) -> tuple[Int[Array, ""], ClockCarry]:

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import ArrayLike
 from jaxtyping import Array, Int, PRNGKeyArray
 from typing_extensions import override
 
 from rl3jax.agent import Agent, Interaction
-from rl3jax.envs import State
 
 
 class UniformAgent(Agent):
@@ -16,7 +16,7 @@ class UniformAgent(Agent):
     num_actions: int = struct.field(pytree_node=False)
 
     @override
-    def init(self, s: State) -> tuple[()]:
+    def init(self, s: ArrayLike) -> tuple[()]:
         del s
         return ()
 

@@ -199,6 +199,10 @@ class _Watched(Agent):
         return _WatchedCarry(inner, interaction.s_now, interaction.s_next)
 
     @override
+    def takes(self) -> tuple[Array | None, Array | None]:
+        return self.inner.takes()
+
+    @override
     def overflowed(self, carry: _WatchedCarry) -> Bool[ArrayLike, ""]:
         return self.inner.overflowed(carry.inner)
 

@@ -36,6 +36,7 @@ __all__ = [
     "TabularModel",
     "TaskDistribution",
     "Transition",
+    "check_hashes",
     "describe_env",
     "env_class",
     "env_options",
@@ -101,7 +102,7 @@ def make_env(name: str, variation: str | None = None, **options: Any) -> TaskDis
             raise ConfigError(f"env {name!r} has no variations, so not {shown(variation)}")
         options["variation"] = variation
     env = cls(**options)
-    _check_hashes(env)
+    check_hashes(env)
     return env
 
 
@@ -120,7 +121,7 @@ def describe_env(env: TaskDistribution) -> dict[str, Any]:
         ConfigError: if a field does not hash, as arrays and lists do not.
     """
     cls = type(env)
-    _check_hashes(env)
+    check_hashes(env)
     names = [name for name, known in ENVIRONMENTS.items() if known is cls]
     name = names[0] if names else f"{cls.__module__}:{cls.__qualname__}"
     if not names:
@@ -143,8 +144,8 @@ def describe_env(env: TaskDistribution) -> dict[str, Any]:
     }
 
 
-def _check_hashes(env: TaskDistribution) -> None:
-    """Programs are compiled for an environment's fields, and kept by their hash."""
+def check_hashes(env: TaskDistribution) -> None:
+    """Raises ConfigError if a field does not hash: programs are compiled for fields, and kept."""
     for field, value in vars(env).items():
         try:
             hash(value)

@@ -284,7 +284,7 @@ class Environment(TaskDistribution):
         return self.state_features[index], EnvState(time=jnp.int32(0), index=index)
 
     def step_env(
-        self, key: PRNGKeyArray, state: EnvState, action: Int[Array, ""], params: Any
+        self, key: PRNGKeyArray, state: EnvState, action: Int[ArrayLike, ""], params: Any
     ) -> tuple[
         Float[Array, " F"], EnvState, Float[Array, ""], Bool[Array, ""], dict[str, Int[Array, ""]]
     ]:
@@ -292,7 +292,7 @@ class Environment(TaskDistribution):
 
         `info["next_state_index"]` is the state just entered, which a restart by `step` hides.
         """
-        drawn = self.transition(key, state.index, action, params)
+        drawn = self.transition(key, state.index, jnp.asarray(action, jnp.int32), params)
         index = jnp.asarray(drawn.next_state_index, jnp.int32)
         return (
             self.state_features[index],
