@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-
 from experiments import figures
 from experiments.experiment import Experiment
 from experiments.gathered import Gathered
@@ -22,7 +20,6 @@ def render(experiment: Experiment, found: Gathered, figure_folder: Path, page: P
     parts = [f"## {experiment.title}", experiment.section(found)]
     for name, figure in experiment.figures(found).items():
         figures.save(figure, figure_folder / name)
-        plt.close(figure)
         path = os.path.relpath(figure_folder / f"{name}.png", page.parent)
         parts.append(f"![{name.replace('-', ' ')}]({path})")
     presets = sorted({result.preset for results in found.trained.values() for result in results})

@@ -151,7 +151,8 @@ def _read_agent(archive: Archive, given: Mapping[str, Any]) -> PolicyAgent:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite")
-    precise = [jnp.asarray(a, jax.dtypes.canonicalize_dtype(a.dtype)) for a in arrays.values()]
+    # In the precision of this process, whichever it was saved in.
+    precise = [jnp.asarray(arrays[name], x.dtype) for name, x in wanted.items()]
     tree = jax.tree.unflatten(jax.tree.structure(_arrays_of(like)), precise)
     return like.replace(
         params=tree["params"],

@@ -1,9 +1,12 @@
 """What the commands share: arguments from dataclasses, errors as one clear line, exit codes."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -11,7 +14,7 @@ from typing import NoReturn, TypeVar
 import jax
 import tyro
 
-from rl3jax.checks import ConfigError, shown
+from rl3jax.checks import ConfigError, one_line, shown
 from rl3jax.config.flags import parse_flags
 from rl3jax.cores import use_all_cores
 from rl3jax.files import FileError
@@ -29,6 +32,9 @@ STDERR = 2
 def parse(args_type: type[Args], argv: Sequence[str] | None, program: str) -> Args:
     """The command line as a dataclass; bad input ends the process with exit code 2."""
     argv, program = sys.argv[1:] if argv is None else argv, f"python -m rl3jax.{program}"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack some of our characters
+            stream.reconfigure(errors="replace")
     with one_line_errors():
         for argument in argv:
             if len(argument) > LONGEST_ARGUMENT:
@@ -48,14 +54,27 @@ def prepare_jax(cores: int | None = None) -> None:
     """
     use_all_cores(cores)
     if jax.config.values["jax_compilation_cache_dir"] is None:
-        jax.config.update("jax_compilation_cache_dir", str(_cache_folder()))
+        try:
+            folder = _cache_folder()
+        except (OSError, RuntimeError) as error:
+            print(f"warning: compiled programs are not kept: {one_line(error)}", file=sys.stderr)
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _cache_folder() -> Path:
-    """Where a user's programs keep what they can make again."""
+    """Where a user's programs keep what they can make again.
+
+    Raises:
+        OSError: if it cannot be written to.
+        RuntimeError: if the user has no home.
+    """
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "rl3jax" / "compiled"
+    folder = Path(caches) / "rl3jax" / "compiled"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
 
 
 @contextlib.contextmanager
@@ -79,8 +98,14 @@ def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM came; a second one acts as ever."""
+    """A function that says whether SIGINT or SIGTERM came; a second one acts as ever.
+
+    None is caught outside the main thread, where Python has none.
+    """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def on_signal(number: int, frame: object) -> None:
@@ -88,7 +113,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         received.append(number)
         signal.signal(number, before[signal.Signals(number)])
         # Not by print: the signal may have come in the middle of one.
-        os.write(STDERR, "\nstopping after this iteration …\n".encode())
+        encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
+        os.write(STDERR, "\nstopping after this iteration …\n".encode(encoding, "replace"))
 
     for number in before:
         signal.signal(number, on_signal)

@@ -1,5 +1,6 @@
 """The cores of a CPU as devices of JAX, which has to know of them before it looks for devices."""
 
+import contextlib
 import importlib
 import os
 
@@ -60,4 +61,19 @@ def _import_gymnax() -> None:
         clear_backends()
 
 
+def _import_matplotlib() -> None:
+    """Gymnax needs it, and we for figures in files; not the backend that MPLBACKEND asks for.
+
+    Where that is not there, as a notebook's is not in all processes that the notebook starts,
+    matplotlib cannot be imported.
+    """
+    asked = os.environ.pop("MPLBACKEND", None)
+    matplotlib = importlib.import_module("matplotlib")
+    if asked is not None:
+        os.environ["MPLBACKEND"] = asked
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = asked  # as it does itself
+
+
+_import_matplotlib()
 _import_gymnax()

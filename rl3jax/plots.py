@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from rl3jax.evaluation import Evaluation
 from rl3jax.files import replacing
@@ -22,9 +23,8 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], title: str, path: Path)
     )
     validated = [line for line in metrics if "validation_return" in line]
 
-    figure, (returns, entropy) = plt.subplots(
-        2, 1, figsize=(7, 5.5), sharex=True, height_ratios=(3, 1), layout="constrained"
-    )
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    returns, entropy = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     steps = steps / 1e6
     returns.plot(steps, mean, color="C0", label="sampled, training tasks")
     returns.fill_between(
@@ -59,10 +59,8 @@ def evaluation_curves(results: Mapping[str, Evaluation], title: str, path: Path)
         len(mean) < r.rewards.shape[1]
         for (mean, _), r in zip(per_episode.values(), results.values(), strict=True)
     )
-    figure, axes = plt.subplots(
-        1, 1 + longer, figsize=(6 + 4 * longer, 4), layout="constrained", squeeze=False
-    )
-    axes = axes[0]
+    figure = Figure(figsize=(6 + 4 * longer, 4), layout="constrained")
+    axes = figure.subplots(1, 1 + longer, squeeze=False)[0]
     for name, result in results.items():
         reward = result.reward_per_step
         axes[0].plot(np.arange(1, len(reward) + 1), reward, label=name, linewidth=1.2)
@@ -107,9 +105,8 @@ def sweep(
         path: of the PNG.
     """
     panels = 2 if points[0] else 1
-    figure, axes = plt.subplots(
-        1, panels, figsize=(2 + 5 * panels, 5), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(2 + 5 * panels, 5), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)
     curves = axes[0, -1]
     env_steps = np.arange(1, returns.shape[-1] + 1) * steps / 1e6
     if points[0]:
@@ -236,7 +233,7 @@ def _label(point: Mapping[str, float], names: Iterable[str]) -> str:
 
 def _shades(n: int) -> list[Any]:
     """Colours in order, from dark to light."""
-    return list(plt.get_cmap("viridis")(np.linspace(0, 0.85, n)))
+    return list(colormaps["viridis"](np.linspace(0, 0.85, n)))
 
 
 def _legend_below(axis: Axes, title: str) -> None:
@@ -253,4 +250,3 @@ def _save(figure: Any, axes: Sequence[Axes], path: Path) -> None:
         axis.grid(alpha=0.3)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
-    plt.close(figure)

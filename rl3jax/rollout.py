@@ -116,7 +116,7 @@ def rollouts(
     blank = jax.tree.map(jnp.zeros_like, jax.eval_shape(play, tasks, keys))
     # Keys as data: under vmap, the check of key reuse takes a scan over keys for a use of them.
     data = jax.random.key_data(keys)
-    chunks = jax.tree.map(lambda x: x.reshape(-1, chunk, *x.shape[1:]), (tasks, data))
+    chunks = jax.tree.map(lambda x: x.reshape(n_tasks // chunk, chunk, *x.shape[1:]), (tasks, data))
     return jax.lax.scan(play_next, blank, (jnp.arange(0, n_tasks, chunk), *chunks))[0]
 
 

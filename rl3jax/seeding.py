@@ -5,10 +5,19 @@ tasks (which choose the constants of baselines) and held-out tasks (which score 
 their own, the same for every run and method compared.
 """
 
+from typing import Any
+
 import jax
 from jaxtyping import PRNGKeyArray
 
 _TRAINING, _VALIDATION, _TEST, _TUNING = range(4)
+
+SETTINGS = ("jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset")
+
+
+def generator() -> dict[str, Any]:
+    """JAX's settings that random numbers hang on, by name."""
+    return {name: jax.config.values[name] for name in SETTINGS}
 
 
 def training_key(seed: int) -> PRNGKeyArray:

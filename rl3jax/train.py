@@ -13,7 +13,7 @@ import tyro
 
 from rl3jax import debugging, drawing, loggers, processes
 from rl3jax.agent_files import load_agent
-from rl3jax.checks import ConfigError
+from rl3jax.checks import ConfigError, shown
 from rl3jax.commands import INTERRUPTED, NOT_FINITE, fail, one_line_errors, parse, prepare_jax
 from rl3jax.config import Config
 from rl3jax.memory import check_memory
@@ -24,7 +24,7 @@ from rl3jax.runs import resume
 from rl3jax.runs.folder import RunFolder, new_run
 from rl3jax.runs.resume import MAY_CHANGE
 from rl3jax.runs.single import DivergedError, Run, RunState, follow, initial_state
-from rl3jax.seeding import validation_key
+from rl3jax.seeding import generator, validation_key
 from rl3jax.trainer import Trainer, make_trainer
 
 
@@ -105,7 +105,7 @@ def _start(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None,
 def _make_trainer(config: Config) -> Trainer:
     """The trainer of a run that all processes agree on, and that fits into memory."""
     trainer = make_trainer(config)
-    processes.check_agreement(trainer.config.to_dict())
+    processes.check_agreement(trainer.config.to_dict() | generator())
     if trainer.config.draw_every:
         drawing.view_type(trainer.env)
     print(check_memory(trainer))
@@ -118,10 +118,13 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
     agent = load_agent(folder / "agent" if (folder / "agent").is_dir() else folder)
     if agent.network != trainer.settings.actor:
         raise ConfigError(
-            f"--init-from {path} holds {agent.network}, this run {trainer.settings.actor}"
+            f"--init-from {path} holds {shown(agent.network)}, this run "
+            f"{shown(trainer.settings.actor)}"
         )
     if agent.layout.fields != trainer.layout.fields:
-        raise ConfigError(f"--init-from {path} observes {agent.layout}, this run {trainer.layout}")
+        raise ConfigError(
+            f"--init-from {path} observes {shown(agent.layout)}, this run {shown(trainer.layout)}"
+        )
     models = state.train.models
     actor = dataclasses.replace(models["actor"], params=agent.params)
     train = dataclasses.replace(

@@ -400,7 +400,8 @@ def _with_own_parts(
             )
     if env is None:
         return config
-    if config.env == Config.env and not config.variation and not config.env_options:
+    named = config.variation or config.env_options or isinstance(config, Resolved)
+    if config.env == Config.env and not named:
         return dataclasses.replace(config, **describe_env(env))
     if config_env(config) != env:
         raise ConfigError(

@@ -42,6 +42,22 @@ def test_a_saved_agent_is_the_same_agent(tmp_path, network, algo):
     chex.assert_trees_all_equal(loaded, agent)
 
 
+@pytest.mark.parametrize("network", ["gru", "transformer"])
+def test_an_agent_acts_in_the_precision_of_the_process(tmp_path, network):
+    save_agent(tmp_path / "a", make_agent(network=network))
+    with jax.enable_x64(True):
+        agent = load_agent(tmp_path / "a")
+        assert {x.dtype for x in jax.tree.leaves(agent)} == {np.dtype("float64")}
+
+        def step(carry, key):
+            action, carry = agent.act(carry, key)
+            return agent.observe(carry, action, 1, 0, False, False, 0), action
+
+        jax.lax.scan(step, agent.init(0), jax.random.split(jax.random.key(0), 2))
+        save_agent(tmp_path / "b", agent)
+    chex.assert_trees_all_equal(load_agent(tmp_path / "b"), load_agent(tmp_path / "a"))
+
+
 def on_clusters(agent, learner):
     places = np.random.default_rng(0).normal(size=(learner.num_states, 2))
     return agent.replace(learner=abstraction(learner, places, radius=0.1, size=2))

@@ -118,6 +118,8 @@ def test_a_trainer_takes_the_defaults_of_its_environment_and_records_it():
     assert grid == Config(env="gridworld", variation="11x11").resolve()
     again = make_trainer(mine.config, env=mine.env)
     assert again.config == mine.config
+    with pytest.raises(ConfigError, match="two environments are given"):
+        make_trainer(Config().resolve(), env=Gusty())  # whose numbers are the bandit's
 
 
 def test_what_parts_of_ones_own_would_ignore_is_refused():

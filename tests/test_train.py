@@ -483,6 +483,27 @@ def test_resume_of_another_config_names_the_field(whole, tmp_path, capsys):
     assert "entropy" in refused(capsys, f"--resume {target}")
 
 
+def test_resume_with_other_random_numbers_names_the_setting(whole, capsys):
+    with jax.threefry_partitionable(not jax.config.jax_threefry_partitionable):
+        error = refused(capsys, f"--resume {whole}")
+    assert "set JAX_THREEFRY_PARTITIONABLE=True" in error
+
+
+def test_the_commit_is_that_of_our_own_checkout_or_none(tmp_path, monkeypatch):
+    installed = tmp_path / "rl3jax"
+    installed.mkdir()
+    (tmp_path / "mine.py").touch()
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "mine"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    assert run_folder._commit(installed) is None
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "mine"\n')
+    assert run_folder._commit(installed) is None
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "rl3jax"\n')
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as git's hooks have it
+    assert re.fullmatch(r"[0-9a-f]{40}", run_folder._commit(installed))
+
+
 def test_resume_of_another_version_names_both(whole, capsys, monkeypatch):
     monkeypatch.setattr(resume, "VERSION", "9.9")
     error = refused(capsys, f"--resume {whole}")

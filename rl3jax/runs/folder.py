@@ -41,9 +41,11 @@ from rl3jax.files import (
     replacing,
     write_json,
 )
+from rl3jax.seeding import generator
 
 LONGEST_LINE, LARGEST_METRICS = 2**16, 2**30
 """Bytes of metrics.jsonl: some fifty times what our lines have; a million of ours."""
+PACKAGE = Path(__file__).resolve().parents[1]
 RECORDED_PACKAGES = ("rl3jax", "jax", "jaxlib", "flax", "optax", "distrax", "gymnax", "numpy")
 
 
@@ -271,6 +273,7 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in RECORDED_PACKAGES},
         "commit": _commit(),
+        "random": generator(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "device": str(jax.devices()[0].device_kind),
@@ -288,13 +291,26 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
-    """Of the source checkout that this package runs from, with + if it has local changes."""
-    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
+def _commit(package: Path = PACKAGE) -> str | None:
+    """Of the source checkout that this package runs from, with + if it has local changes.
+
+    `None` if it runs from none: it may be installed inside somebody else's repository.
+    """
+    project = package.parent / "pyproject.toml"
+    is_ours = project.is_file() and 'name = "rl3jax"' in project.read_text(encoding="utf-8")
+    if not is_ours or _git(package, "rev-parse", "--show-toplevel") != str(package.parent):
+        return None
+    return _git(package, "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *command: str) -> str | None:
+    """What git says of a folder, if anything; a hook's variables would name another repository."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        described = subprocess.check_output(
-            command, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL, text=True, timeout=10
-        )
+        said = subprocess.check_output(
+            ["git", *command], cwd=folder, env=env,
+            stderr=subprocess.DEVNULL, text=True, timeout=10,
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.strip() or None
+    return said.strip() or None

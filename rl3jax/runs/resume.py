@@ -12,6 +12,7 @@ from rl3jax.files import FileError
 from rl3jax.runs.checkpoint import checkpoints, read_manifest, restore_checkpoint
 from rl3jax.runs.folder import RunFolder
 from rl3jax.runs.single import VERSION, Run, RunState, initial_state
+from rl3jax.seeding import generator
 from rl3jax.trainer import Trainer, make_trainer
 
 MAY_CHANGE = ("iterations", "devices", "rollout_chunk", "gradient_chunk", "memory_limit")
@@ -75,6 +76,12 @@ def _check_same_run(checkpoint: Path, description: dict[str, Any], config: Confi
         raise ConfigError(f"{checkpoint} was written by rl3jax {version}, this is {VERSION}")
     if not isinstance(stored, dict) or not isinstance(description.get("metrics"), str):
         raise FileError(f"{checkpoint} is damaged: its manifest is not complete")
+    for name, value in description.get("random", {}).items():
+        if generator().get(name) != value:
+            raise ConfigError(
+                f"{checkpoint} has random numbers of {name} = {value!r}, here it is "
+                f"{generator().get(name)!r}; set {name.upper()}={value}"
+            )
     for name, value in stored.items():
         if name not in MAY_CHANGE and ours.get(name) != value:
             raise ConfigError(

@@ -19,7 +19,7 @@ from rl3jax.finite import all_finite, decisive, first_non_finite
 from rl3jax.runs.checkpoint import save_checkpoint
 from rl3jax.runs.folder import RunFolder, title
 from rl3jax.runs.loop import Line, Listeners, iterations, validate
-from rl3jax.seeding import training_key, validation_key
+from rl3jax.seeding import generator, training_key, validation_key
 from rl3jax.trainer import Metrics, Trainer, TrainState
 
 VERSION = version("rl3jax")
@@ -143,6 +143,7 @@ class Run:
         description = {
             "rl3jax": VERSION,
             "config": self.trainer.config.to_dict(),
+            "random": generator(),
             "metrics": self.folder.metrics_digest(state.iteration),
         }
         save_checkpoint(self.folder.checkpoints, state.iteration, state, description)
