@@ -133,6 +133,14 @@ def _with_empty_arrays(function: Callable[..., Tree], like: Any, *args: Any) -> 
     return function(*jax.tree.map(whole, like, args))
 
 
+def replicated(x: Array) -> Array:
+    """The array whole on every device, where its type says that it is split (an explicit mesh)."""
+    mesh = jax.typeof(x).sharding.mesh
+    if AxisType.Explicit not in (mesh.axis_types or ()):
+        return x
+    return jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec()))
+
+
 def on_cpu() -> bool:
     """Whether computations run on CPU unless told otherwise."""
     return jax.default_backend() == "cpu"
@@ -148,7 +156,12 @@ def has_flash_attention() -> bool:
 
 
 def choose_local(divides: dict[str, int]) -> Devices:
-    """As many devices of this process as can share the work evenly."""
+    """As many devices of this process as can share the work evenly; one where a mesh is set.
+
+    Then it is the caller who splits work over devices.
+    """
+    if jax.sharding.get_abstract_mesh().axis_names:
+        return Devices()
     return Devices(largest_divisor(math.gcd(*divides.values()), jax.local_device_count()))
 
 
@@ -162,6 +175,8 @@ def choose(wanted: int | None, divides: dict[str, int]) -> Devices:
     Raises:
         ConfigError: if there are fewer than wanted, or they cannot share evenly.
     """
+    if wanted is None and jax.sharding.get_abstract_mesh().axis_names:
+        return Devices()
     available = jax.device_count()
     shareable = math.gcd(*divides.values())
     if wanted is None and jax.process_count() == 1:

@@ -20,6 +20,7 @@ from rl3jax.config import Config, Resolved
 from rl3jax.envs import TaskDistribution
 from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
 from rl3jax.files import write_json
+from rl3jax.memory import check_evaluation
 from rl3jax.pretrained import locate
 from rl3jax.runs.folder import RunFolder, provenance
 from rl3jax.seeding import held_out_key
@@ -40,7 +41,7 @@ class EvaluateArgs:
     baselines: tuple[str, ...] | None = None
     """Baselines to score, or all: random, optimal, greedy, q-learning; bandit: thompson, ucb1,
     gittins, bayes-optimal (small ones); mdp: psrl, psrl-prior-0, opsrl, beb, ucrl2.
-    None: random, and optimal where states have indices."""
+    None: random, and optimal where the exact model is known."""
     env: str | None = None
     """Environment of the baselines, where there is no RUN: bandit, mdp, gridworld, module:Class.
     With a RUN only if that is of a module:Class, whose code is not run otherwise."""
@@ -71,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = _config(args)
         env = config_env(config)
         contenders = _contenders(args, config, env)
+        for contender in contenders.values():
+            check_evaluation(contender, env, config.horizon, args.n_tasks, args.batch_size)
         results = {
             name: evaluate_agent(
                 contender, env, config.horizon, args.n_tasks, held_out_key(), args.batch_size
@@ -85,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 _write(stem, config, results)
         finally:  # they took long
             _print_table(results, f"{title}, {args.n_tasks} held-out tasks")
+            if args.baselines is None and "optimal" not in results:
+                print(f"without the optimum: {type(env).__name__} has no exact model (tabular)")
         if stem is not None:
             plots.evaluation_curves(results, title, Path(f"{stem}.png"))
             print(f"written to {stem}.json and {stem}.png")

@@ -121,7 +121,7 @@ def evaluate_agent(
     else:
         tasks = _given_tasks(env, tasks)
     keys = jax.random.split(key_episodes, size)
-    known, make_agent = (agent, None) if isinstance(agent, Agent) else (None, agent)
+    known, make_agent = _known_or_made(agent)
     shared_by = devices.choose_local({"n_tasks": size})
     players = shared_by.replicate(known)
     rewards, ends, overflowed, out_of_range = _score(
@@ -133,22 +133,27 @@ def evaluate_agent(
     return evaluation
 
 
+def _known_or_made(agent: AgentOrMaker) -> tuple[Agent | None, Callable[[Any], Agent] | None]:
+    return (agent, None) if isinstance(agent, Agent) else (None, agent)
+
+
 def trace_evaluation(
-    agent: PolicyAgent,
+    agent: AgentOrMaker,
     env: TaskDistribution,
     horizon: int,
     n_tasks: int,
     batch_size: int | None = None,
 ) -> jax.stages.Traced:
-    """Trace the program of `evaluate_agent`, from an agent of shapes; nothing is computed.
+    """Trace the program of `evaluate_agent`, maybe from an agent of shapes; nothing is computed.
 
     Once it is compiled, `evaluate_agent` does not compile it again in this process.
     """
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), n_tasks))
     tasks = jax.eval_shape(partial(sample_tasks, env), keys)
     shared_by = devices.choose_local({"n_tasks": n_tasks})
-    players, dealt = shared_by.replicate(agent), shared_by.deal((tasks, keys))
-    return _score.trace(env, horizon, batch_size, None, shared_by, players, *dealt)
+    known, make_agent = _known_or_made(agent)
+    players, dealt = shared_by.replicate(known), shared_by.deal((tasks, keys))
+    return _score.trace(env, horizon, batch_size, make_agent, shared_by, players, *dealt)
 
 
 def check_fits(agent: PolicyAgent, env: TaskDistribution) -> None:

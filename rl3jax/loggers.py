@@ -3,36 +3,52 @@
 import contextlib
 import importlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rl3jax.checks import ConfigError
 from rl3jax.config import Resolved
+from rl3jax.files import write_text
 
-Log = Callable[[dict[str, Any]], None]
+Line = dict[str, Any]
+"""What is told of an iteration, by name."""
+Log = Callable[[Line], None]
 """Receives every line of metrics; a number in it that is not finite is told to nobody."""
 
 
 @contextlib.contextmanager
-def tensorboard(config: Resolved, folder: Path) -> Iterator[Log]:
-    """Scalars over env steps, in the run folder's `tensorboard/`."""
+def tensorboard(config: Resolved, folder: Path, earlier: Sequence[Line]) -> Iterator[Log]:
+    """Scalars over env steps, in the run folder's `tensorboard/`.
+
+    When a run goes on they are written anew, so that each step is there once.
+    """
     del config
+    for before in folder.glob("tensorboard/events.out.tfevents.*"):
+        before.unlink()
     with _require("tensorboard").SummaryWriter(str(folder / "tensorboard")) as writer:
 
-        def log(line: dict[str, Any]) -> None:
+        def log(line: Line) -> None:
             for name, value in _finite(line).items():
                 writer.add_scalar(name, value, global_step=line["env_steps"])
 
+        for line in earlier:
+            log(line)
         yield log
 
 
 @contextlib.contextmanager
-def wandb(config: Resolved, folder: Path) -> Iterator[Log]:
-    """A Weights & Biases run named after the run folder."""
+def wandb(config: Resolved, folder: Path, earlier: Sequence[Line]) -> Iterator[Log]:
+    """A Weights & Biases run named after the run folder, the same one when that goes on."""
+    del earlier  # it has them
+    identity = folder / "wandb-id.txt"
+    if not identity.is_file():
+        write_text(identity, secrets.token_hex(8))
     with _require("wandb").init(
-        project="rl3jax", name=folder.name, dir=str(folder), config=config.to_dict()
-    ) as run:
+        project="rl3jax", name=folder.name, dir=str(folder), config=config.to_dict(),
+        id=identity.read_text(encoding="utf-8"), resume="allow",
+    ) as run:  # fmt: skip
         yield lambda line: run.log(_finite(line), step=line["iteration"])
 
 
@@ -45,8 +61,8 @@ def check(names: Iterable[str]) -> None:
         _require(name)
 
 
-def _finite(line: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in line.items() if math.isfinite(value)}
+def _finite(line: Line) -> Line:
+    return {name: x for name, x in line.items() if x is not None and math.isfinite(x)}
 
 
 def _require(name: str) -> Any:

@@ -19,8 +19,10 @@ import jax
 from jax.extend import core
 
 from rl3jax import devices
+from rl3jax.baselines import AgentOrMaker
 from rl3jax.checks import ConfigError, largest_divisor
 from rl3jax.config import Config
+from rl3jax.envs import TaskDistribution
 from rl3jax.evaluation import trace_evaluation
 from rl3jax.trainer import Trainer, make_trainer
 
@@ -75,6 +77,33 @@ def check_memory(trainer: Trainer, runs: int = 1, trace: Trace | None = None) ->
     raise ConfigError(
         f"this run needs about {gib(needed)} of a device, over {source}, {shown}. "
         f"Fits: {flags} ({gib(least)})"
+    )
+
+
+def check_evaluation(
+    agent: AgentOrMaker, env: TaskDistribution, horizon: int, n_tasks: int, batch_size: int | None
+) -> None:
+    """Compile an evaluation, which `evaluate_agent` then does not do again, and foresee its memory.
+
+    Raises:
+        ConfigError: if it is more than a device has; with a batch size that fits, if there is one.
+    """
+
+    def need(batch_size: int | None, options: dict[str, Any] | None = UNOPTIMISED) -> int:
+        traced = trace_evaluation(agent, env, horizon, n_tasks, batch_size)
+        return math.ceil(BUFFERS_OF_XLA * _reserved(traced, options)[0])
+
+    needed, limit = need(batch_size, None), device_memory()
+    if needed <= limit:
+        return
+    size = batch_size or n_tasks // devices.choose_local({"n_tasks": n_tasks}).count
+    while size > 1 and need(size := size // 2) > limit:
+        pass
+    fitting = need(size)
+    advice = f"Fits: --batch-size {size} ({gib(fitting)})" if fitting <= limit else "None fits"
+    raise ConfigError(
+        f"this evaluation needs about {gib(needed)} of a device, over a device's memory, "
+        f"{gib(limit)}. {advice}"
     )
 
 

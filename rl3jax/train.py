@@ -158,10 +158,11 @@ def _resume(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None
 
 
 def _check_may_change(args: TrainArgs, config: Config) -> None:
+    known = args.config.names | config.names
     changed = [
         name
-        for name in sorted(args.given & args.config.names - set(MAY_CHANGE))
-        if getattr(args.config, name) != getattr(config, name, None)
+        for name in sorted((args.given & known) - set(MAY_CHANGE))
+        if getattr(args.config, name, None) != getattr(config, name, None)
     ]
     if args.init_from is not None:
         changed.append("init_from")
@@ -175,7 +176,11 @@ def _lead(run: Run, state: RunState, logs: Sequence[str]) -> int:
     config, folder = run.trainer.config, run.folder
     folder.add_provenance()
     with ExitStack() as opened:
-        made = [opened.enter_context(loggers.LOGGERS[name](config, folder.path)) for name in logs]
+        earlier = folder.read_metrics() if logs and state.iteration else []
+        made = [
+            opened.enter_context(loggers.LOGGERS[name](config, folder.path, earlier))
+            for name in logs
+        ]
         progress = opened.enter_context(Progress(config, folder.path, state.iteration))
         state = run.train(state, [folder.append_metrics, *made, progress.show])
     curve = run.draw_curve()

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import rl3jax
-from rl3jax import Config, evaluate, load_agent, render, train
+from rl3jax import Config, evaluate, load_agent, memory, render, train
 from rl3jax.evaluate import EvaluateArgs
 from rl3jax.processes import Processes
 from rl3jax.runs import folder as run_folder
@@ -127,6 +127,13 @@ def test_evaluate_with_baselines_by_name(whole, capsys):
     assert "of the optimum" not in capsys.readouterr().out
 
 
+def test_evaluate_foresees_its_memory(whole, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "device_memory", lambda: 2**17)
+    error = refused(capsys, f"{whole} --n-tasks 1024 --baselines random", evaluate)
+    batch = re.search(r"over a device's memory, .*Fits: --batch-size (\d+) ", error).group(1)
+    run(f"{whole} --n-tasks 1024 --baselines random --batch-size {batch}", evaluate)
+
+
 def test_evaluate_of_baselines_alone(capsys):
     run("--env bandit --horizon 6 --n-tasks 10 --baselines all", evaluate)
     output = capsys.readouterr().out
@@ -188,9 +195,10 @@ def test_code_that_a_run_folder_names_is_run_only_if_the_user_names_it_too(
 
 def test_tensorboard_receives_the_metrics(tmp_path):
     pytest.importorskip("tensorboardX")
-    run(f"{SMALL} --iterations 1 --log tensorboard --out {tmp_path / 'a'}")
+    run(f"{SMALL} --iterations 2 --checkpoint-every 2 --log tensorboard --out {tmp_path / 'a'}")
+    run(f"--resume {tmp_path / 'a'} --iterations 3 --log tensorboard")
     (events,) = (tmp_path / "a" / "tensorboard").iterdir()
-    assert b"mean_return" in events.read_bytes()
+    assert events.read_bytes().count(b"mean_return") == 3  # each step once
 
 
 # --- going on ----------------------------------------------------------------------------------
@@ -306,7 +314,7 @@ def test_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, c
 OWN_ENVS = """
 from dataclasses import dataclass
 import jax.numpy as jnp
-from rl3jax.envs.bandit import Bandit
+from rl3jax.envs import Bandit, Environment
 
 @dataclass(frozen=True)
 class BadReward(Bandit):
@@ -324,6 +332,10 @@ class BadFeatures(Bandit):
 class BadState(Bandit):
     def transition(self, key, s, action, task):
         return super().transition(key, s, action, task)._replace(next_state_index=1)
+
+@dataclass(frozen=True)
+class NoModel(Bandit):
+    tabular = Environment.tabular
 
 @dataclass(frozen=True)
 class Nothing(Bandit):
@@ -381,6 +393,18 @@ def test_what_is_not_defined_is_said_to_be_and_ends_nothing(tmp_path, monkeypatc
     assert (score["mean_return"], score["stderr_return"]) == (0, None)
     assert re.search(r"optimal *│ *0\.00 │ *–", output := capsys.readouterr().out), output
     assert "nan" not in output
+
+
+def test_an_environment_without_a_model_is_trained_in_and_scored(tmp_path, monkeypatch, capsys):
+    (tmp_path / "bad_envs.py").write_text(OWN_ENVS)
+    monkeypatch.syspath_prepend(tmp_path)
+    env = "--env bad_envs:NoModel"
+    assert rl3jax.check_env(rl3jax.make_env("bad_envs:NoModel")) == ()
+    run(f"{SMALL} {env} --iterations 1 --out {tmp_path / 'a'}")
+    run(f"{tmp_path / 'a'} {env} --n-tasks 5", evaluate)
+    assert "without the optimum: NoModel has no exact model" in capsys.readouterr().out
+    error = refused(capsys, f"{tmp_path / 'a'} {env} --baselines optimal", evaluate)
+    assert "'optimal' plays tabular environments with an exact model" in error
 
 
 def metrics_or_none(folder):
@@ -464,7 +488,9 @@ def test_a_taken_folder_is_refused_and_resume_offered(whole, capsys):
 
 
 def test_resume_takes_no_other_flags(whole, capsys):
-    assert "--learning-rate" in refused(capsys, f"--resume {whole} --learning-rate 0.1")
+    for flag in ("--learning-rate 0.1", "--algo rl2", "--network gru", "--object-level q_learning"):
+        name = flag.partition(" ")[0]
+        assert f"takes no other {name}" in refused(capsys, f"--resume {whole} {flag}")
     assert "6 already" in refused(capsys, f"--resume {whole} --iterations 3")
 
 

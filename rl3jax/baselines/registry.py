@@ -43,6 +43,10 @@ FINITE = Domain(
     lambda env, horizon: isinstance(env.action_space(), spaces.Discrete),
 )
 TABULAR = Domain("tabular environments", lambda env, horizon: isinstance(env, Environment))
+MODEL = Domain(
+    "tabular environments with an exact model (tabular)",
+    lambda env, horizon: TABULAR.holds(env, horizon) and env.has_model,
+)
 BANDIT = Domain(
     "bandits",
     lambda env, horizon: TABULAR.holds(env, horizon) and env.num_states == env.task_horizon == 1,
@@ -54,9 +58,12 @@ SMALL_BANDIT = Domain(
     ),
 )
 EPISODIC = Domain(
-    "environments of more than one state with a task horizon",
+    "environments of more than one state with a task horizon and an exact model",
     lambda env, horizon: (
-        TABULAR.holds(env, horizon) and env.num_states > 1 and env.task_horizon is not None
+        TABULAR.holds(env, horizon)
+        and env.num_states > 1
+        and env.task_horizon is not None
+        and env.has_model  # by which it is known whether episodes can end early
     ),
 )
 
@@ -80,7 +87,7 @@ class Baseline:
 
 BASELINES: dict[str, Baseline] = {
     "random": Baseline("random", FINITE, lambda env, horizon: UniformAgent(env.num_actions)),
-    "optimal": Baseline("optimal policy", TABULAR, OptimalPolicy),
+    "optimal": Baseline("optimal policy", MODEL, OptimalPolicy),
     "greedy": Baseline("greedy certainty equivalence", TABULAR, certainty_equivalence),
     "q-learning": Baseline(
         "ε-greedy Q-learning", TABULAR, epsilon_greedy_q_learning, (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)

@@ -233,11 +233,12 @@ def check_tabular(probe: Probe) -> Iterator[EnvFinding]:
 def check_vmap(probe: Probe) -> Iterator[EnvFinding]:
     """Methods can be batched over tasks."""
     _, state = probe.shape_of("reset", probe.key, probe.task)
+    tabular = (("tabular", (probe.task,)),) if probe.has_model else ()
     for name, args in (
         ("sample_task", (probe.key,)),
         ("reset", (probe.key, probe.task)),
         ("step", (probe.key, state, probe.scalar, probe.task)),
-        ("tabular", (probe.task,)),
+        *tabular,
     ):
         batched = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), args)
         vmapped = jax.vmap(probe.method(name))

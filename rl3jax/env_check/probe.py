@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from rl3jax.env_check.findings import EnvFailureError, EnvFinding, as_finding
-from rl3jax.envs import Environment, EnvState, TabularModel
+from rl3jax.envs import Environment, EnvState
 
 WALK_STEPS = (256, 2048)
 """Steps of random play in each task: two of its longest episodes, but no fewer or more."""
@@ -51,10 +51,10 @@ class Walk(NamedTuple):
 
 
 class Play(NamedTuple):
-    """What one key gives: a task, its model and a walk in it, batched over T tasks."""
+    """What one key gives: a task, its `TabularModel` (or `()`) and a walk in it, for T tasks."""
 
     task: Any
-    model: TabularModel
+    model: Any
     walk: Walk
 
 
@@ -205,6 +205,17 @@ class Probe:
         return self.replays[0]
 
     @cached_property
+    def has_model(self) -> bool:
+        """Whether there is a `tabular`; one that fails is one as well."""
+        try:
+            jax.eval_shape(self.env.tabular, self.task)
+        except NotImplementedError:
+            return False
+        except Exception:  # which the checks will find
+            return True
+        return True
+
+    @cached_property
     def model(self) -> Any:
         """The models of all tasks, a `TabularModel` of NumPy arrays `[T, ...]`."""
         return jax.tree.map(np.asarray, self.play.model)
@@ -248,7 +259,7 @@ class Probe:
             first,
             (walk.index, walk.state, walk.obs),
         )
-        model = jax.tree.map(jnp.asarray, self.method("tabular")(task))
+        model = jax.tree.map(jnp.asarray, self.method("tabular")(task)) if self.has_model else ()
         return Play(task, model, walk._replace(index=index, state=states, obs=all_obs))
 
     # --- independent draws ---

@@ -213,7 +213,8 @@ class Environment(TaskDistribution):
     Write a subclass as `@dataclass(frozen=True)`, so that it hashes by value: gymnax compiles its
     methods with `self` static. Its fields, of which the sizes need defaults, are its options. It
     defines `num_states`, `num_actions`, `task_horizon`, `sample_task`, `start_index`, `transition`
-    and `tabular`; the base makes of these an environment that restarts in the same task.
+    and, if it is known, `tabular`; the base makes of these an environment that restarts in the same
+    task.
     `rl3jax.check_env` says what is wrong with one.
     """
 
@@ -237,9 +238,18 @@ class Environment(TaskDistribution):
     ) -> Transition:
         """One draw of the task's dynamics. The key is consumed."""
 
-    @abc.abstractmethod
     def tabular(self, task: Any) -> TabularModel:
-        """The exact model that `start_index` and `transition` draw from."""
+        """The exact model that `start_index` and `transition` draw from, if it is known.
+
+        Raises:
+            NotImplementedError: if it is not, as here; there is then no optimum to compare with.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no exact model (tabular)")
+
+    @property
+    def has_model(self) -> bool:
+        """Whether `tabular` knows the exact model of tasks."""
+        return _has_model(self)
 
     max_successors: ClassVar[int | None] = None
     """The most next states that any pair of state and action has; `None`: as many as states."""
@@ -331,6 +341,15 @@ class Environment(TaskDistribution):
         return spaces.Dict(
             {"time": spaces.Discrete(longest), "index": spaces.Discrete(self.num_states)}
         )
+
+
+@functools.cache
+def _has_model(env: Environment) -> bool:
+    try:
+        jax.eval_shape(lambda key: env.tabular(env.sample_task(key)), jax.random.key(0))
+    except NotImplementedError:
+        return False
+    return True
 
 
 def sample_index(key: PRNGKeyArray, probs: Float[Array, " n"]) -> Int[Array, ""]:

@@ -6,10 +6,11 @@ from typing import Any, TypeAlias
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import sequential_vmap
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.checks import check_size
+from rl3jax.devices import replicated
 from rl3jax.networks import Memory
 from rl3jax.networks.layers import in_default_float
 from rl3jax.policy.heads import Head
@@ -45,7 +46,7 @@ class Network:
 
         # One after another under vmap: batched QR decompositions, of which flax's recurrent cells
         # have several, wait for each other for ever on CPU.
-        @sequential_vmap
+        @custom_vmap
         def draw(key_data: Array) -> Params:
             key_memory, key_head = jax.random.split(jax.random.wrap_key_data(key_data, impl=impl))
             x = jnp.zeros(num_inputs)
@@ -53,6 +54,12 @@ class Network:
             (_, features), memory = self.memory.init_with_output(key_memory, carry, x)
             head = self.head.init(key_head, features, x)
             return jax.tree.map(in_default_float, {"memory": memory, "head": head})
+
+        @draw.def_vmap
+        def draw_all(size: int, batched: Any, key_data: Array) -> tuple[Params, Any]:
+            del size, batched
+            params = jax.lax.map(draw, replicated(key_data))
+            return params, jax.tree.map(lambda _: True, params)
 
         return draw(jax.random.key_data(key))
 
