@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
@@ -133,12 +134,33 @@ def _with_empty_arrays(function: Callable[..., Tree], like: Any, *args: Any) -> 
     return function(*jax.tree.map(whole, like, args))
 
 
+def has_explicit_mesh(x: Array) -> bool:
+    """Whether the type of an array says how it is split over devices."""
+    return AxisType.Explicit in (jax.typeof(x).sharding.mesh.axis_types or ())
+
+
 def replicated(x: Array) -> Array:
-    """The array whole on every device, where its type says that it is split (an explicit mesh)."""
-    mesh = jax.typeof(x).sharding.mesh
-    if AxisType.Explicit not in (mesh.axis_types or ()):
+    """The array whole on every device, where its type says how it is split."""
+    if not has_explicit_mesh(x):
         return x
-    return jax.sharding.reshard(x, NamedSharding(mesh, PartitionSpec()))
+    return jax.sharding.reshard(x, NamedSharding(jax.typeof(x).sharding.mesh, PartitionSpec()))
+
+
+def replicated_when_batched(function: Callable[..., Tree]) -> Callable[..., Tree]:
+    """`function` of pytrees of arrays, of which vmap first makes arrays that are not split.
+
+    Scans and gathers cannot be batched over an axis that is split by type.
+    """
+    batchable = custom_vmap(function)
+
+    def batch(size: int, batched: list[Any], *args: Any) -> tuple[Tree, Any]:
+        del size
+        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, tuple(batched))
+        results = jax.vmap(function, in_axes=axes)(*jax.tree.map(replicated, args))
+        return results, jax.tree.map(lambda _: True, results)
+
+    batchable.def_vmap(batch)
+    return batchable
 
 
 def on_cpu() -> bool:

@@ -184,7 +184,15 @@ class Trainer:
     ) -> tuple[TrainState, Metrics]:
         """A whole run of `config.iterations`; the history's fields are `[iterations]`."""
         hyperparams = hyperparams or self.config.hyperparams()
-        return self._train(self.config.iterations, key, hyperparams)
+        if not devices.has_explicit_mesh(key):
+            return self._train(self.config.iterations, key, hyperparams)
+        impl = jax.random.key_impl(key)
+
+        def whole(key_data: Array, hyperparams: Hyperparams) -> tuple[TrainState, Metrics]:
+            key = jax.random.wrap_key_data(key_data, impl=impl)
+            return self._train(self.config.iterations, key, hyperparams)
+
+        return devices.replicated_when_batched(whole)(jax.random.key_data(key), hyperparams)
 
     @partial(jax.jit, static_argnums=(0, 1))
     def _train(

@@ -304,3 +304,26 @@ def test_meta_training_learns_bayes_optimal_play():
     difference = paired_difference(learned.returns, optimal.returns)
     assert difference.low > -0.01 * exact
     assert difference.mean < 3 * difference.stderr  # nothing beats the optimum
+
+
+def test_explicit_meshes_change_nothing():
+    """Of one device here: keys that are split by type, and a mesh that is set."""
+    trainer = make_trainer(small(iterations=2, algo="rl2"))
+    mesh = jax.make_mesh((1,), ("x",), (jax.sharding.AxisType.Explicit,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+
+    def keys():
+        return jax.random.split(key(), 2)
+
+    expected = jax.vmap(trainer.train)(keys())[1].mean_return
+    _, metrics = jax.vmap(trainer.train)(jax.device_put(keys(), split))
+    np.testing.assert_allclose(metrics.mean_return, expected, rtol=1e-5)
+    plain = trainer.config.hyperparams()
+    rates = plain.replace(learning_rate=jax.device_put(jnp.array([1e-3, 1e-2]), split))
+    axes = plain.replace(**dict.fromkeys(vars(plain)) | {"learning_rate": 0})
+    jax.vmap(trainer.train, in_axes=(0, axes))(jax.device_put(keys(), split), rates)
+    with jax.set_mesh(mesh):
+        _, metrics = jax.vmap(trainer.train)(jax.device_put(keys(), split))
+        agent = trainer.agent(trainer.init(key()))
+        evaluate_agent(agent, trainer.env, 6, 4, key())
+    np.testing.assert_allclose(metrics.mean_return, expected, rtol=1e-5)

@@ -5,10 +5,10 @@ record them and PPO compare those of then and now.
 """
 
 import abc
+import importlib
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import distrax
 import jax
 import jax.numpy as jnp
 from gymnax.environments import spaces
@@ -100,27 +100,34 @@ class Categorical(ActionDistribution):
 
     def sample(self, params: Float[Array, "*batch A"], key: PRNGKeyArray) -> Int[Array, "*batch"]:
         """A random action, int32. The key is consumed."""
-        return distrax.Categorical(params, dtype=jnp.int32).sample(seed=key)
+        return _categorical(params).sample(seed=key)
 
     def mode(self, params: Float[Array, "*batch A"]) -> Int[Array, "*batch"]:
         """The action with the largest logit, the first of equals, int32."""
-        return distrax.Categorical(params, dtype=jnp.int32).mode()
+        return _categorical(params).mode()
 
     def log_prob(
         self, params: Float[Array, "*batch A"], action: Int[Array, "*batch"]
     ) -> Float[Array, "*batch"]:
         """Logarithm of an action's probability."""
-        return distrax.Categorical(params).log_prob(action)
+        return _categorical(params).log_prob(action)
 
     def entropy(self, params: Float[Array, "*batch A"]) -> Float[Array, "*batch"]:
         """Exact entropy, in nats."""
-        return distrax.Categorical(params).entropy()
+        return _categorical(params).entropy()
 
     def kl(
         self, params: Float[Array, "*batch A"], other: Float[Array, "*batch A"]
     ) -> Float[Array, "*batch"]:
         """Exact KL(params ‖ other), in nats."""
-        return distrax.Categorical(params).kl_divergence(distrax.Categorical(other))
+        return _categorical(params).kl_divergence(_categorical(other))
+
+
+def _categorical(logits: Float[Array, "*batch A"]) -> Any:
+    """Distrax's; it takes most of the time of an import of all, so it waits until it is needed."""
+    with jax.ensure_compile_time_eval():  # that may be in the middle of a trace
+        distrax = importlib.import_module("distrax")
+    return distrax.Categorical(logits, dtype=jnp.int32)
 
 
 def distribution_over(space: Any) -> ActionDistribution:
