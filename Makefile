@@ -27,10 +27,10 @@ train: $(BASE) ## set up and meta-train RL3 on bandits
 	$(PY) -m rl3jax.train --env bandit --n-tasks 4096 $(ARGS)
 
 test: $(DEV) ## set up and run the tests
-	$(PY) -m pytest -n 2 $(ARGS)
+	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 coverage: $(DEV) ## set up and run the fast tests; lists the lines that they miss, fails below 90 %
-	$(PY) -m pytest -n 2 -m "not slow" --cov --cov-fail-under=90 $(ARGS)
+	$(PY) -m pytest -n 2 --dist worksteal -m "not slow" --cov --cov-fail-under=90 $(ARGS)
 
 mutants: $(DEV) ## set up and change 100 places, one at a time; lists what no fast test notices, fails above 20
 	$(PY) -m tests.mutants $(ARGS)

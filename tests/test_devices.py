@@ -1,5 +1,9 @@
-"""Several devices do what one does: in float64 to 1e-9, whatever their number."""
+"""Several devices do what one does: in float64 to 1e-9, whatever their number.
 
+As a script it trains and scores on the devices that it has, and prints what it found.
+"""
+
+import contextlib
 import json
 import os
 import subprocess
@@ -12,129 +16,120 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax import Config, devices, make_trainer
+from rl3jax import Config, baselines, devices, evaluate_agent, make_env, make_trainer, train
 from rl3jax.checks import ConfigError
 from rl3jax.devices import AXIS, Devices, choose
 
-RUNS = {
-    "gru": {"env": "mdp", "network": "gru", "minibatches": 2},
-    "transformer": {"env": "mdp", "network": "transformer", "minibatches": 2},
-    "markov, uneven minibatches, early stop": {
-        "n_tasks": 40, "minibatch_tasks": 16, "kl_limit": 1e-3,
-    },
-    "gridworld, chunks": {
-        "env": "gridworld", "minibatches": 2, "rollout_chunk": 2, "gradient_chunk": 1,
-    },
-}  # fmt: skip
 COMMON = {"width": 8, "n_tasks": 32, "horizon": 12, "epochs": 2, "learning_rate": 0.01}
-
-SCRIPT = """
-import json, sys
-import jax, numpy as np
-from rl3jax import Config, make_trainer
-
-worst = {}
-for name, options in json.load(sys.stdin).items():
-    results = []
-    for count in (1, 2, 8):
-        trainer = make_trainer(Config(devices=count, **options))
-        assert trainer.settings.devices.count == count
-        state, returns = trainer.init(jax.random.key(0)), []
-        for _ in range(3):
-            state, metrics = trainer.update(state)
-            returns.append(metrics.to_dict())
-        results.append(jax.tree.leaves((jax.device_get(state.models), returns)))
-    worst[name] = max(
-        float(np.abs(np.asarray(a) - b).max())
-        for result in results[1:] for a, b in zip(result, results[0], strict=True)
-    )
-print(json.dumps(worst))
-"""
+RUNS = {
+    "gru": (2, {"env": "mdp", "network": "gru", "minibatches": 2}),
+    "transformer": (8, {"env": "mdp", "network": "transformer", "minibatches": 2}),
+    "markov, uneven minibatches, early stop": (
+        8, {"n_tasks": 40, "minibatch_tasks": 16, "kl_limit": 1e-3},
+    ),
+    "gridworld, chunks": (
+        2, {"env": "gridworld", "minibatches": 2, "rollout_chunk": 2, "gradient_chunk": 1},
+    ),
+}  # fmt: skip
+FLAGS = "--n-tasks 16 --minibatches 2 --horizon 6 --epochs 1 --width 8 --validation-tasks 16"
 
 
-def with_devices(count, *command, **options):
-    """A subprocess in which a CPU is that many devices."""
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(count), "JAX_ENABLE_X64": "1"}
-    return subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, **options
-    )
+# --- in a process with eight devices ------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_parameters_and_metrics_are_those_of_one_device():
-    runs = {name: COMMON | options for name, options in RUNS.items()}
-    result = with_devices(8, "-c", SCRIPT, input=json.dumps(runs))
-    assert result.returncode == 0, result.stderr
-    worst = json.loads(result.stdout)
-    assert worst.keys() == RUNS.keys()
-    assert max(worst.values()) < 1e-9, worst
+def trained(count, options):
+    """Parameters and metrics of three iterations."""
+    trainer = make_trainer(Config(devices=count, **COMMON | options))
+    assert trainer.settings.devices.count == count
+    state, returns = trainer.init(jax.random.key(0)), []
+    for _ in range(3):
+        state, metrics = trainer.update(state)
+        returns.append(metrics.to_dict())
+    learned = jax.device_get((state.models, state.learner_params))
+    return jax.tree.leaves((learned, returns))
 
 
-@pytest.mark.slow
-def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
-    flags = "--n-tasks 16 --minibatches 2 --horizon 6 --epochs 1 --width 8 --validation-tasks 16"
-
-    def train(count, *arguments):
-        result = with_devices(count, "-m", "rl3jax.train", *arguments)
-        assert result.returncode == 0, result.stderr
-
-    moved, stayed = str(tmp_path / "moved"), str(tmp_path / "stayed")
-    train(4, *flags.split(), "--iterations", "2", "--out", moved)
-    train(2, "--resume", moved, "--iterations", "4", "--devices", "2")
-    train(1, *flags.split(), "--iterations", "2", "--out", stayed)
-    train(1, "--resume", stayed, "--iterations", "4")
-    a, b = (
-        [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
-        for run in (moved, stayed)
-    )
-    for name in a[-1].keys() - {"seconds", "steps_per_second"}:
-        assert [line.get(name) for line in a] == pytest.approx([line.get(name) for line in b])
-    assert json.loads((Path(moved) / "config.json").read_text())["devices"] == 2
+def largest_difference(count, options):
+    pairs = zip(trained(count, options), trained(1, options), strict=True)
+    return max(float(np.abs(np.asarray(a) - b).max()) for a, b in pairs)
 
 
-SCORES = """
-import json
-import jax
-from rl3jax import baselines, evaluate_agent, make_env
-
-scores = {}
-for name in ("bandit", "mdp"):
-    env = make_env(name)
-    for agent in baselines.names(env, 10):
-        scores[f"{agent} on {name}"] = evaluate_agent(agent, env, 10, 4, jax.random.key(0)).mean
-print(json.dumps(scores))
-"""
+def metrics_of_resumed(folder, first, then):
+    """Two iterations on so many devices, and two more on as many as `then`."""
+    train.main([*FLAGS.split(), "--iterations=2", f"--devices={first}", f"--out={folder}"])
+    train.main([f"--resume={folder}", "--iterations=4", f"--devices={then}"])
+    assert json.loads((folder / "config.json").read_text())["devices"] == then
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.slow
-def test_every_baseline_scores_as_on_one_device():
-    one, two = (with_devices(count, "-c", SCORES) for count in (1, 2))
-    assert two.returncode == 0, two.stderr
-    scores = json.loads(two.stdout)
-    assert {"gittins on bandit", "beb on mdp", "optimal on mdp"} <= scores.keys()
-    assert scores == pytest.approx(json.loads(one.stdout))
+def scores():
+    """Of every baseline, four tasks each."""
+    return {
+        f"{agent} on {name}": evaluate_agent(agent, env, 10, 4, jax.random.key(0)).mean
+        for name, env in (("bandit", make_env("bandit")), ("mdp", make_env("mdp")))
+        for agent in baselines.names(env, 10)
+    }
 
-
-EMPTY = """
-import jax
-import jax.numpy as jnp
-from rl3jax.devices import Devices
 
 def widths(x, empty):
-    assert x.shape[1:] == (3,) and empty.shape == (len(x), 0)
+    assert x.shape[1:] == (3,)
+    assert empty.shape == (len(x), 0)
     return x + jnp.hstack((x, empty)).shape[1]
 
-x, empty, two = jnp.zeros((4, 3)), jnp.zeros((4, 0)), Devices(2)
-for run in (two.on_each(widths), two.split(widths)):
-    print(jax.jit(run)(x, empty).tolist())
-"""
+
+def find():
+    """All that the tests below want to know."""
+    several = scores()
+    with contextlib.redirect_stdout(sys.stderr):
+        moved = metrics_of_resumed(Path("moved"), 4, 2)
+        jax.local_device_count = lambda: 1  # of scores and validations
+        stayed = metrics_of_resumed(Path("stayed"), 1, 1)
+    arrays, two = (jnp.zeros((4, 3)), jnp.zeros((4, 0))), Devices(2)
+    runs_of_empty = (two.on_each(widths), two.split(widths))
+    return {
+        "differences": {name: largest_difference(*run) for name, run in RUNS.items()},
+        "moved": moved,
+        "stayed": stayed,
+        "scores": {"one": scores(), "several": several},
+        "empty": [jax.jit(run)(*arrays).tolist() for run in runs_of_empty],
+    }
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    result = subprocess.run(
+        [sys.executable, __file__], cwd=tmp_path_factory.mktemp("devices"),
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_ENABLE_X64": "1"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 @pytest.mark.slow
-def test_arrays_without_entries():  # jaxlib 0.11.2 crashes on them
-    result = with_devices(2, "-c", EMPTY)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines() == [str([[3.0] * 3] * 4)] * 2
+def test_parameters_and_metrics_are_those_of_one_device(found):
+    assert found["differences"].keys() == RUNS.keys()
+    assert max(found["differences"].values()) < 1e-9, found["differences"]
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_devices(found):
+    a, b = found["moved"], found["stayed"]
+    assert len(a) == len(b) == 4
+    for name in a[-1].keys() - {"seconds", "steps_per_second"}:
+        assert [line.get(name) for line in a] == pytest.approx([line.get(name) for line in b])
+
+
+@pytest.mark.slow
+def test_every_baseline_scores_as_on_one_device(found):
+    one, several = found["scores"].values()
+    assert {"gittins on bandit", "beb on mdp", "optimal on mdp"} <= several.keys()
+    assert several == pytest.approx(one)
+
+
+@pytest.mark.slow
+def test_arrays_without_entries(found):  # jaxlib 0.11.2 crashes on them
+    assert found["empty"] == [[[3.0] * 3] * 4] * 2
 
 
 # --- how many ------------------------------------------------------------------------------------
@@ -220,3 +215,7 @@ def test_only_some_gpus_have_fused_attention(monkeypatch, backend, capability, e
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "devices", lambda: [device])
     assert devices.has_flash_attention() is expected
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(find()))

@@ -11,7 +11,7 @@ import scipy.stats
 from rl3jax.envs import Gridworld
 from rl3jax.envs.gridworld import FATAL, GOAL, NORMAL, OBSTACLE, START, WARNING, WATER
 
-N = 10_000
+N = 4000
 RULES = {
     "side": 13,
     "obstacles": (11, 3),
