@@ -22,10 +22,14 @@ from benchmarks.measure import prepare, summary
 from rl3jax import Config, make_env, make_trainer
 
 SAMPLED_GRIDS = 4096
-GRU = {"env": "gridworld", "network": "gru", "width": 256, "n_tasks": 96, "minibatches": 8}
+GRU = {
+    "env": "gridworld", "network": "gru", "width": 256, "n_tasks": 96, "minibatches": 8,
+    "object_level": "value_iteration",
+}  # fmt: skip
 ROWS: dict[str, dict[str, Any]] = {
     "RL2": {**GRU, "algo": "rl2"},
     "RL3": GRU,
+    "RL3, local model": {**GRU, "object_level": "local_model", "head": "planning"},
     "RL3-coarse": {**GRU, "algo": "rl3-coarse"},
     "RL3, optimism": {**GRU, "optimism": 10.0},
     "RL3, to tolerance": {**GRU, "sweeps_per_step": 0},
@@ -34,7 +38,9 @@ ROWS: dict[str, dict[str, Any]] = {
 ROLLOUT_TASKS = 4096
 ROLLOUT_SCRIPT = f"""
 import resource, jax, rl3jax
-config = rl3jax.Config(env="gridworld", network="gru", width=256)
+config = rl3jax.Config(
+    env="gridworld", network="gru", width=256, object_level="value_iteration"
+)
 trainer = rl3jax.make_trainer(config)
 agent = trainer.agent(trainer.init(jax.random.key(0)), greedy=False)
 rl3jax.evaluate_agent(agent, trainer.env, 350, n_tasks={ROLLOUT_TASKS}, key=jax.random.key(1))

@@ -51,7 +51,7 @@ from rl3jax import ConfigError, Trainer
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "bandit": {"horizon": 100},
     "mdp": {"horizon": 100},
-    "gridworld": {"variation": "11x11", "horizon": 250},
+    "gridworld": {"variation": "11x11", "horizon": 250, "object_level": "value_iteration"},
 }
 NETWORKS: dict[str, dict[str, Any]] = {
     "markov-64": {"network": "markov", "width": 64, "epochs": 4},
@@ -64,7 +64,8 @@ ENVIRONMENTS_OF_ACCELERATORS: dict[str, dict[str, Any]] = {
     "bandit": {"horizon": 100},
     "mdp": {"horizon": 500},
     "gridworld": {
-        "variation": "13x13", "horizon": 350, "sweeps_per_step": 4, "planning_discount": 0.97,
+        "variation": "13x13", "horizon": 350, "object_level": "value_iteration",
+        "sweeps_per_step": 4, "planning_discount": 0.97,
     },
 }  # fmt: skip
 PLANNING = ("sweeps_per_step", "planning_discount")  # options of RL3's learner

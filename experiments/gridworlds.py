@@ -66,6 +66,7 @@ def _config(preset: str, algo: str, variation: str) -> dict[str, Any]:
         "env": "gridworld",
         "variation": variation,
         "algo": algo.removesuffix("-markov"),
+        "object_level": "value_iteration",  # the paper's
         "horizon": BUDGET[variation],
     }
     if preset == "paper":

@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from rl3jax.checks import ConfigError, one_line, shown
 from rl3jax.envs import State, StateFeatures, TabularFeatures
-from rl3jax.object_level import ObjectLearner
+from rl3jax.object_level import ObjectLearner, Transitions
 from rl3jax.policy import ActionDistribution, Network, ObservationLayout
 
 
@@ -152,6 +152,11 @@ class Agent(struct.PyTreeNode):
         del carry
         return False
 
+    def summarise(self, carry: Any, transitions: Transitions) -> Any:
+        """What a meta-episode that ended with `carry` says of a learner's parameters."""
+        del carry, transitions
+        return ()
+
     def for_horizon(self, horizon: int) -> "Agent":
         """The same agent for meta-episodes of `horizon` env steps."""
         del horizon
@@ -270,6 +275,10 @@ class PolicyAgent(Agent):
     @override
     def overflowed(self, carry: PolicyCarry) -> Bool[ArrayLike, ""]:
         return self.learner.overflowed(carry.table)
+
+    @override
+    def summarise(self, carry: PolicyCarry, transitions: Transitions) -> Any:
+        return self.bound_learner.summarise(carry.table, transitions)
 
     @override
     def for_horizon(self, horizon: int) -> "PolicyAgent":

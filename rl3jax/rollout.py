@@ -1,5 +1,6 @@
 """One meta-episode: an agent interacts with one task for its whole budget."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, Key, PRNGKeyArray
 
 from rl3jax.agent import Agent
 from rl3jax.envs import TaskDistribution
+from rl3jax.object_level import Transitions
 
 
 @struct.dataclass
@@ -25,6 +27,7 @@ class Trajectory:
         overflowed: `[T]` bool, whether the data so far did not fit into the agent's table.
         out_of_range: `[T]` bool, whether the environment named a state that it has not; JAX would
             read and write another one's data without a word.
+        summary: `[1, ...]`, what the meta-episode says of the learner's parameters.
     """
 
     observation: Any
@@ -35,6 +38,7 @@ class Trajectory:
     truncated: jax.Array
     overflowed: jax.Array
     out_of_range: jax.Array
+    summary: Any = ()
 
 
 class _Carry(NamedTuple):
@@ -52,17 +56,18 @@ def rollout(
     """
     key_reset, key_steps = jax.random.split(key)
 
-    def step(carry: _Carry, _: None) -> tuple[_Carry, Trajectory]:
+    def step(carry: _Carry, _: None) -> tuple[_Carry, tuple[Trajectory, Transitions]]:
         key, key_act, key_env = jax.random.split(carry.key, 3)
         decision, agent_carry = agent.decide(carry.agent, key_act)
         _, env_state, reward, terminated, truncated, info = env.step(
             key_env, carry.env_state, decision.action, task
         )
+        s = env.learner_state(carry.env_state)
         s_next, s_now = env.entered_state(info), env.learner_state(env_state)
         agent_carry = agent.observe(
             agent_carry, decision.action, reward, s_next, terminated, truncated, s_now
         )
-        transition = Trajectory(
+        recorded = Trajectory(
             observation=decision.observation,
             behaviour=decision.behaviour,
             action=decision.action,
@@ -72,12 +77,14 @@ def rollout(
             overflowed=jnp.asarray(agent.overflowed(agent_carry), bool),
             out_of_range=env.is_out_of_range(s_next) | env.is_out_of_range(s_now),
         )
-        return _Carry(key, env_state, agent_carry), transition
+        transition = Transitions(s, decision.action, reward, s_next, terminated)
+        return _Carry(key, env_state, agent_carry), (recorded, transition)
 
     _, env_state = env.reset(key_reset, task)
     start = _Carry(key_steps, env_state, agent.init(env.learner_state(env_state)))
-    _, trajectory = jax.lax.scan(step, start, length=horizon)
-    return trajectory
+    end, (trajectory, transitions) = jax.lax.scan(step, start, length=horizon)
+    summary = agent.summarise(end.agent, transitions)
+    return dataclasses.replace(trajectory, summary=jax.tree.map(lambda x: x[None], summary))
 
 
 def rollouts(

@@ -29,8 +29,10 @@ from rl3jax.learning.optimise import Diagnostics, Learned, optimise, over_task_c
 from rl3jax.networks import Memory, as_memory, make_network
 from rl3jax.object_level import ObjectLearner, make_learner
 from rl3jax.policy import (
+    HEADS,
     ActionDistribution,
     Field,
+    Head,
     Network,
     ObservationLayout,
     PlainHead,
@@ -144,7 +146,10 @@ class Trainer:
     def _init(self, key: PRNGKeyArray, hyperparams: Hyperparams) -> TrainState:
         key_models, key_learner, key_run = jax.random.split(key, 3)
         models = ppo.init(self.settings, hyperparams, self.layout.size, key_models)
-        learner_params = self.learner.init_params(key_learner)
+        # Without weak types, which the first update would make strong, and compile anew.
+        learner_params = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.result_type(x)), self.learner.init_params(key_learner)
+        )
         return TrainState(jnp.int32(0), key_run, models, learner_params, hyperparams)
 
     @partial(jax.jit, static_argnums=0)
@@ -165,6 +170,7 @@ class Trainer:
             parts, state.models, batch, self.settings.passes, key_learning
         )
 
+        learner_params = self._learn(state.learner_params, trajectory.summary)
         returns, average = trajectory.reward.sum(axis=0), self.settings.devices.average
         metrics = Metrics(
             mean_return=self.settings.devices.mean(returns),
@@ -177,7 +183,18 @@ class Trainer:
             diagnostics=diagnostics,
             n_tasks=self.n_tasks,
         )
-        return dataclasses.replace(state, iteration=state.iteration + 1, models=models), metrics
+        state = dataclasses.replace(
+            state,
+            iteration=state.iteration + 1,
+            models=models,
+            learner_params=learner_params,
+        )
+        return state, metrics
+
+    def _learn(self, learner_params: Any, summaries: Any) -> Any:
+        """The learner's parameters after the tasks of an iteration, on all devices."""
+        own = jax.tree.map(lambda x: x.sum(axis=(0, 1)), summaries)
+        return self.learner.bind(learner_params).learn(self.settings.devices.total(own))
 
     def train(
         self, key: PRNGKeyArray, hyperparams: Hyperparams | None = None
@@ -282,7 +299,10 @@ def make_trainer(
         ConfigError: if the config's parts do not fit together, or it has options of parts that are
             given here.
     """
-    config = _with_own_parts(config, env, learner, network).resolve()
+    config = _with_own_parts(config, env, learner, network)
+    if learner is not None and config.head is None:  # the environment's default is for its own
+        config = dataclasses.replace(config, head=Resolved.head)
+    config = config.resolve()
     if config.shown != "all" and config.algo == "rl2":
         raise ConfigError("shown is of value estimates and counts, which algo rl2 has not")
     env = env or config_env(config)
@@ -297,8 +317,8 @@ def make_trainer(
         memory = as_memory(network)
     layout = _layout(config, env, learner, distribution)
     settings = ppo.Settings(
-        actor=_network(memory, distribution.num_params, layout.size),
-        critic=_network(memory, 1, layout.size),
+        actor=_network(memory, HEADS.bind(config.head, options)(layout, distribution), layout),
+        critic=_network(memory, PlainHead(), layout),
         distribution=distribution,
         epochs=config.epochs,
         tasks_per_minibatch=config.tasks_per_minibatch,
@@ -360,15 +380,15 @@ def _are_scales(widths: Float[Array, " D"]) -> bool:
     return bool((jnp.isfinite(widths) & (widths > 0)).all())
 
 
-def _network(memory: Memory, num_outputs: int, num_inputs: int) -> Network:
+def _network(memory: Memory, head: Head, layout: ObservationLayout) -> Network:
     """The memory with a head.
 
     Raises:
-        ConfigError: if it cannot read observations of so many numbers.
+        ConfigError: if it cannot read such observations.
     """
-    network = Network(memory, PlainHead(num_outputs))
+    network = Network(memory, head)
     try:
-        params = jax.eval_shape(lambda: network.init(jax.random.key(0), num_inputs))
+        params = jax.eval_shape(lambda: network.init(jax.random.key(0), layout.size))
     except ValueError:
         raise
     except Exception as error:  # of all kinds: the module may be anybody's

@@ -17,13 +17,16 @@ from rl3jax.registry import owner_of
 
 def test_resolve_leaves_no_shared_field_open():
     open_by_design = {
-        "variation", "preset", "minibatch_tasks", "max_sweeps", "out", "successor_slots",
-        "optimism", "devices", "rollout_chunk", "gradient_chunk", "memory_limit",
+        "variation", "preset", "minibatch_tasks", "out", "devices", "rollout_chunk",
+        "gradient_chunk", "memory_limit",
     }  # fmt: skip
+    open_in_value_iteration = {"max_sweeps", "successor_slots", "optimism"}
     for env in [*ENVIRONMENTS, "rl3jax.envs:Bandit"]:
         config = Config(env=env).resolve()
         missing = {name for name, value in config.to_dict().items() if value is None}
-        assert missing - set(config.parts[0].options) == open_by_design
+        missing -= set(config.parts[0].options)
+        is_local = config.object_level == "local_model"
+        assert missing == open_by_design | (set() if is_local else open_in_value_iteration)
 
 
 def test_resolve_is_idempotent_and_keeps_what_was_given():
@@ -117,8 +120,9 @@ def test_a_gridworlds_budget_goes_with_its_size():
 
 
 def test_standard_errors_plan_to_the_tolerance_unless_told_otherwise():
-    grid = {"env": "gridworld", "standard_errors": True}
-    assert Config(env="gridworld").resolve().sweeps_per_step == 4
+    plain = {"env": "gridworld", "object_level": "value_iteration"}
+    grid = {**plain, "standard_errors": True}
+    assert Config(**plain).resolve().sweeps_per_step == 4
     assert Config(**grid).resolve().sweeps_per_step == 0
     assert Config(**grid, sweeps_per_step=3).resolve().sweeps_per_step == 3
 
@@ -243,7 +247,7 @@ def test_bad_options_of_parts_are_refused_in_one_line(values, message):
 
 
 def test_options_of_parts_are_attributes_replaced_and_kept():
-    config = Config(env="gridworld", side=7, optimism=15)
+    config = Config(env="gridworld", object_level="value_iteration", side=7, optimism=15)
     assert (config.side, config.optimism, config.num_fatal) == (7, 15.0, None)
     assert type(config.optimism) is float
     other = dataclasses.replace(config, side=9, entropy=0.5)
@@ -272,6 +276,7 @@ def test_values_of_every_domain_algorithm_preset_and_horizon():
         for name in names:
             env, variation, algo, preset, horizon = (None if x == "-" else x for x in name.split())
             config = Config(env=env, variation=variation, algo=algo, preset=preset,
+                            object_level="value_iteration",
                             horizon=horizon and int(horizon)).resolve()  # fmt: skip
             found, expected = config.to_dict(), table["common"] | differing
             assert {k: found[k] for k in expected.keys() & found.keys()} == {
@@ -279,7 +284,7 @@ def test_values_of_every_domain_algorithm_preset_and_horizon():
             }, name
             assert all(owner_of(option) for option in expected.keys() - found.keys())
             new = found.keys() - expected.keys() - {"env", "variation", "algo", "preset", "horizon"}
-            assert {found[option] for option in new} <= {None}
+            assert {found[option] for option in new} <= {None, "plain"}
 
 
 def test_unknown_preset_names_the_nearest():

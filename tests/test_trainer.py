@@ -63,7 +63,7 @@ def test_every_learner_trains(learner):
     assert np.isfinite(metrics.mean_return)
 
 
-GRID = {"env": "gridworld", "variation": "11x11"}
+GRID = {"env": "gridworld", "variation": "11x11", "object_level": "value_iteration"}
 
 
 def test_what_object_level_rl_gives_is_what_the_policy_sees():

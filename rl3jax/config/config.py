@@ -20,7 +20,7 @@ from rl3jax.config.presets import COMMON, preset_horizon, preset_values
 from rl3jax.envs import ENVIRONMENTS, env_class
 from rl3jax.networks import NETWORKS
 from rl3jax.object_level import ALGORITHMS, OBJECT_LEVEL
-from rl3jax.policy import SHOWN
+from rl3jax.policy import HEADS, SHOWN
 from rl3jax.ranges import (
     Count,
     NonNegative,
@@ -87,8 +87,12 @@ class Config:
     width: Size | None = None
     """Units: layer width (markov), GRU units, or the transformer's d. None: 128, 256, 64; paper:
     markov 64."""
-    object_level: str = "value_iteration"
-    """Object-level RL of rl3: value_iteration or q_learning."""
+    object_level: str | None = None
+    """Object-level RL of rl3: value_iteration, q_learning or local_model. None: gridworld under rl3
+    local_model, else value_iteration."""
+    head: str | None = None
+    """Of the policy: plain, or planning (it starts as the object-level plan). None: gridworld under
+    rl3 with local_model planning, else plain."""
     preset: str | None = None
     """Hyper-parameters of the paper: paper-v4, or paper-rlc (also: paper). None: our own."""
 
@@ -213,21 +217,27 @@ class Config:
 
     @property
     def parts(self) -> tuple[ChosenPart, ...]:
-        """The environment, object-level RL, algorithm and network; of rl2 no object-level RL.
+        """Environment, object-level RL (but of rl2), algorithm, head, and network.
 
         Raises:
             ConfigError: if one is unknown, or two have an option of the same name.
         """
-        environment, learner = env_class(self.env), OBJECT_LEVEL.chosen(self.object_level)
+        environment = env_class(self.env)
         if self.env not in ENVIRONMENTS:
             ENVIRONMENTS.check_clashes(self.env, environment)
-        usual = environment.training_defaults(self.algo, self.horizon or Resolved.horizon)
-        usual = COMMON if self.preset else usual
+        horizon = self.horizon or Resolved.horizon
+        usual = COMMON if self.preset else self._defaults(horizon)
+
+        def named(kind: str) -> str:
+            return getattr(self, kind) or usual.get(kind, getattr(Resolved, kind))
+
+        learner = OBJECT_LEVEL.chosen(named("object_level"))
         return (
             ENVIRONMENTS.chosen(self.env, environment),
             *((learner,) if self.algo != "rl2" else ()),
             ALGORITHMS.chosen(self.algo),
-            NETWORKS.chosen(self.network or usual.get("network", Resolved.network)),
+            HEADS.chosen(named("head")),
+            NETWORKS.chosen(named("network")),
         )
 
     @property
@@ -289,7 +299,7 @@ class Config:
         learner = {
             name: option.default
             for part in self.parts
-            if part.kind in ("object_level", "algo")
+            if part.kind in ("object_level", "algo", "head")
             for name, option in part.options.items()
         }
         values = {"horizon": horizon, **learner, **usual, **preset, **given}
@@ -315,13 +325,18 @@ class Config:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {k: v for k, v in values.items() if v is not None and k != "options"}
 
+    def _defaults(self, horizon: int) -> dict[str, Any]:
+        """What the environment says of a training with this object-level RL."""
+        object_level = self.object_level or (COMMON["object_level"] if self.preset else None)
+        return env_class(self.env).defaults_with(object_level, self.algo, horizon)
+
     def _usual(self, horizon: int) -> dict[str, Any]:
         """What the environment says of a training, without options of parts that are not chosen.
 
         Raises:
             ConfigError: if it names what is neither a field nor an option of any part.
         """
-        usual = env_class(self.env).training_defaults(self.algo, horizon)
+        usual = self._defaults(horizon)
         allowed = self.names
         for name in usual.keys() - allowed:
             if owner_of(name) is None:
@@ -355,6 +370,8 @@ class Resolved(Config):
     """
 
     network: str = "markov"
+    object_level: str = "value_iteration"
+    head: str = "plain"
     n_tasks: Size = 1024
     horizon: Size = 100
     iterations: Size = 300

@@ -12,7 +12,7 @@ from rl3jax.ranges import PLAIN, annotations, unwrap
 from rl3jax.registry import REQUIRED, ChosenPart, description_of, owner_of
 
 Args = TypeVar("Args")
-NAMING = ("env", "algo", "object_level", "network", "preset")
+NAMING = ("env", "algo", "object_level", "head", "network", "preset")
 """Flags that decide which others there are; a preset may name the network."""
 
 

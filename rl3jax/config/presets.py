@@ -23,6 +23,8 @@ class _PaperDomain:
 
 COMMON: dict[str, Any] = {
     "network": "transformer",
+    "object_level": "value_iteration",
+    "head": "plain",
     "reward_scale": 1.0,
     "critic_scale": 1.0,
     "sweeps_per_step": 0,

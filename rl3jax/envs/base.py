@@ -142,10 +142,19 @@ class TaskDistribution(environment.Environment, abc.ABC):
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """What a training here should have otherwise than elsewhere, by names of `Config`.
 
-        Fields and options of learners and networks; those that a run has not are left out.
+        Fields, and options of learners, heads and networks; those that a run has not are left out.
         """
         del algo, horizon
         return {}
+
+    @classmethod
+    def defaults_with(cls, object_level: str | None, algo: str, horizon: int) -> dict[str, Any]:
+        """`training_defaults`, for an environment where they depend on the object-level RL.
+
+        `object_level` is what was asked for; `None`: the one that the defaults name.
+        """
+        del object_level
+        return cls.training_defaults(algo, horizon)
 
     @property
     @abc.abstractmethod

@@ -178,10 +178,28 @@ class Gridworld(Environment):
         return 250 if variation == "11x11" else 350
 
     @classmethod
-    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """Fewer, longer meta-episodes; planning by fixed numbers of sweeps; small rewards."""
+    def defaults_with(cls, object_level: str | None, algo: str, horizon: int) -> dict[str, Any]:
+        """Small rewards; a learner of kinds of states leads the policy.
+
+        Another one that is asked for plans by fixed numbers of sweeps, and takes more iterations.
+        """
         del horizon
-        return {
+        rewards = {
+            "value_scale": 0.3,
+            "squash_values": True,
+            "reward_scale": 0.05,
+            "critic_scale": 0.05,
+        }
+        if algo == "rl3" and object_level in (None, "local_model"):
+            return rewards | {
+                "object_level": "local_model",
+                "head": "planning",
+                "n_tasks": 512,
+                "iterations": 60,
+                "minibatches": 16,
+                "gae_lambda": 0.9,
+            }
+        return rewards | {
             "n_tasks": 128,
             "iterations": 800,
             "minibatches": 8,
@@ -193,10 +211,6 @@ class Gridworld(Environment):
             "known_states": "visited",
             "warm_start": True,
             "sweeps_per_step": 2 if algo == "rl3-coarse" else 4,  # there each carries two tiles
-            "value_scale": 0.3,
-            "squash_values": True,
-            "reward_scale": 0.05,
-            "critic_scale": 0.05,
         }
 
     @property

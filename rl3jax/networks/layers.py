@@ -37,13 +37,20 @@ def dense(layer: Dense, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batc
     return (_product(rows, layer.kernel) + layer.bias[None]).reshape(*x.shape[:-1], -1)
 
 
-def dense_layer(num_outputs: int) -> nn.Dense:
-    """Flax's dense layer, Glorot-uniform without bias at the start, with products as in `dense`."""
+def dense_layer(num_outputs: int, kernel_scale: float = 1.0, **options: Any) -> nn.Dense:
+    """Flax's dense layer, Glorot-uniform without bias at the start, with products as in `dense`.
+
+    Args:
+        num_outputs: of the layer.
+        kernel_scale: the kernel at the start is so many times Glorot's.
+        **options: others of `flax.linen.Dense`.
+    """
     return nn.Dense(
         num_outputs,
-        kernel_init=nn.initializers.glorot_uniform(),
+        kernel_init=nn.initializers.variance_scaling(kernel_scale**2, "fan_avg", "uniform"),
         param_dtype=jax.dtypes.canonicalize_dtype(float),
         dot_general=_dot_general,
+        **options,
     )
 
 

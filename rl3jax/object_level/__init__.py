@@ -16,7 +16,9 @@ from rl3jax.object_level.base import (
     ObjectLearner,
     State,
     TabularLearner,
+    Transitions,
 )
+from rl3jax.object_level.local_model import LocalModel, local_model
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
 from rl3jax.object_level.registry import ALGORITHMS, OBJECT_LEVEL, make_learner
@@ -33,13 +35,16 @@ __all__ = [
     "Estimates",
     "Feature",
     "Features",
+    "LocalModel",
     "NoLearner",
     "ObjectLearner",
     "QLearning",
     "State",
     "TabularLearner",
+    "Transitions",
     "ValueIteration",
     "abstraction",
+    "local_model",
     "make_learner",
     "none",
     "q_learning",

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -108,6 +108,16 @@ def _advantages_and_value(q: Float[Array, " A"], prefix: str = "") -> Features:
     )
 
 
+class Transitions(NamedTuple):
+    """Those of one meta-episode, `[T]` or `[T, D]`, as `ObjectLearner.update` took them."""
+
+    s: jax.Array
+    a: jax.Array
+    r: jax.Array
+    s_next: jax.Array
+    terminated: jax.Array
+
+
 @dataclass(frozen=True)
 class ObjectLearner(abc.ABC):
     """Ordinary RL inside a meta-episode, on the data of its task (RL³, Bhatia et al., algorithm 1).
@@ -120,7 +130,9 @@ class ObjectLearner(abc.ABC):
 
     A learner may have parameters, such as a prior that was learned from other tasks. They are a
     pytree of their own: `init_params` draws them, agents and training states hold them, and the
-    methods of `bind(params)` find them in `self.params`.
+    methods of `bind(params)` find them in `self.params`. They may be learned from the tasks that an
+    agent is trained in, once after each iteration: `summarise` says what one task has shown, and
+    `learn` makes new ones of the sum over all tasks.
 
     Attributes:
         num_actions: A.
@@ -179,6 +191,25 @@ class ObjectLearner(abc.ABC):
         Names, sizes and units are the same in every state.
         """
         return features_of(self.estimates(table, s))
+
+    def summarise(self, table: Table, transitions: Transitions) -> Any:
+        """What a task says of the parameters: a pytree of arrays that are summed over tasks.
+
+        Args:
+            table: after the last transition.
+            transitions: all of the meta-episode.
+        """
+        del table, transitions
+        return ()
+
+    def learn(self, summary: Any) -> Any:
+        """The parameters after an iteration: `self.params`, unless overridden.
+
+        Args:
+            summary: the sum of `summarise` over the iteration's tasks.
+        """
+        del summary
+        return self.params
 
     def overflowed(self, table: Table) -> Bool[ArrayLike, ""]:
         """Whether data no longer fitted into the table, whose estimates are then void (NaN)."""

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from rl3jax.checks import ConfigError
 from rl3jax.object_level.abstraction import Abstraction, abstraction
 from rl3jax.object_level.base import ObjectLearner, TabularLearner
+from rl3jax.object_level.local_model import make_local_model
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import make_q_learning
 from rl3jax.object_level.value_iteration import make_value_iteration
@@ -17,7 +18,11 @@ MakeLearner: TypeAlias = Callable[..., ObjectLearner]
 
 OBJECT_LEVEL: Registry[MakeLearner] = Registry(
     "object_level",
-    {"value_iteration": make_value_iteration, "q_learning": make_q_learning},
+    {
+        "value_iteration": make_value_iteration,
+        "q_learning": make_q_learning,
+        "local_model": make_local_model,
+    },
     hidden=("env", "horizon"),
 )
 
@@ -64,6 +69,14 @@ class _Clusters:
     def __init__(self, env: Any, size: int) -> None:
         self._env = env
         self.max_successors = env.max_successors and env.max_successors * size
+
+    neighbours = None
+
+    @property
+    def state_coordinates(self) -> Any:
+        raise ConfigError(
+            "algo rl3-coarse is not for object_level local_model: clusters have no neighbours"
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._env, name)

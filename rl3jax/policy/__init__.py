@@ -1,11 +1,12 @@
 """Policies: what they are shown, memory and head, and what the head's numbers mean."""
 
 from rl3jax.policy.distributions import ActionDistribution, Categorical, distribution_over
-from rl3jax.policy.heads import Head, PlainHead
+from rl3jax.policy.heads import HEADS, Head, PlainHead, PlanningHead
 from rl3jax.policy.network import Network
 from rl3jax.policy.observation import SHOWN, Field, ObservationLayout
 
 __all__ = [
+    "HEADS",
     "SHOWN",
     "ActionDistribution",
     "Categorical",
@@ -14,5 +15,6 @@ __all__ = [
     "Network",
     "ObservationLayout",
     "PlainHead",
+    "PlanningHead",
     "distribution_over",
 ]

@@ -15,6 +15,7 @@ from rl3jax import agent_files, object_level
 from rl3jax.object_level import (
     ObjectLearner,
     abstraction,
+    local_model,
     none,
     q_learning,
     value_iteration,
@@ -22,12 +23,16 @@ from rl3jax.object_level import (
 
 S, A = 4, 3
 PLACES = [(0, 0), (0, 1), (1, 1), (0, 2)]
+NEAR = [[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]]
 
 MAKERS = {
     "abstraction-q_learning": lambda s, a: abstraction(q_learning(s, a), PLACES, 1.2, 2),
     "abstraction-value_iteration": lambda s, a: abstraction(
         value_iteration(s, a, known="visited", warm_start=True), PLACES, 1.2, 2
     ),
+    "local_model-counts": lambda s, a: local_model(NEAR, a, "none", optimism=5.0),
+    "local_model-learned": lambda s, a: local_model(NEAR, a, num_kinds=3),
+    "local_model-pooled": lambda s, a: local_model(NEAR, a, "pooled", sweeps_per_step=2),
     "none": none,
     "q_learning": q_learning,
     "q_learning-constant": lambda s, a: q_learning(s, a, step_size=0.5, initial_value=2.0),
