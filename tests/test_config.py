@@ -26,7 +26,7 @@ def test_resolve_leaves_no_shared_field_open():
         missing = {name for name, value in config.to_dict().items() if value is None}
         missing -= set(config.parts[0].options)
         is_local = config.object_level == "local_model"
-        assert missing == open_by_design | (set() if is_local else open_in_value_iteration)
+        assert missing == open_by_design | ({"optimism"} if is_local else open_in_value_iteration)
 
 
 def test_resolve_is_idempotent_and_keeps_what_was_given():

@@ -12,6 +12,7 @@ import pytest
 
 from rl3jax import Config, ConfigError, evaluate_agent, make_env, make_trainer, object_level
 from rl3jax.baselines import bayes_optimal_return
+from rl3jax.envs import Bandit
 from rl3jax.networks import make_network
 from rl3jax.policy import Network, PlainHead
 from rl3jax.statistics import paired_difference
@@ -327,3 +328,28 @@ def test_explicit_meshes_change_nothing():
         agent = trainer.agent(trainer.init(key()))
         evaluate_agent(agent, trainer.env, 6, 4, key())
     np.testing.assert_allclose(metrics.mean_return, expected, rtol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotated(Bandit):
+    """A bandit whose tasks also have an array without entries."""
+
+    def sample_task(self, key):
+        return super().sample_task(key), jnp.zeros((0, 2))
+
+    def start_index(self, key, task):
+        return super().start_index(key, task[0])
+
+    def transition(self, key, s, action, task):
+        return super().transition(key, s, action, task[0])
+
+    def tabular(self, task):
+        return super().tabular(task[0])
+
+
+def test_tasks_with_arrays_without_entries_are_played_in_chunks():
+    whole, chunked = (
+        make_trainer(small(rollout_chunk=chunk), env=Annotated()) for chunk in (None, 2)
+    )
+    (_, expected), (_, metrics) = (t.update(t.init(key())) for t in (whole, chunked))
+    assert metrics.mean_return == expected.mean_return

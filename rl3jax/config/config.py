@@ -83,7 +83,7 @@ class Config:
     """rl3 (the policy sees object-level value estimates), rl3-coarse (those of clusters of states)
     or rl2 (none)."""
     network: str | None = None
-    """markov, gru or transformer. None: markov; paper presets: transformer."""
+    """markov, gru, lstm or transformer. None: markov; paper presets: transformer."""
     width: Size | None = None
     """Units: layer width (markov), GRU units, or the transformer's d. None: 128, 256, 64; paper:
     markov 64."""
@@ -98,11 +98,13 @@ class Config:
 
     # --- sizes ----------------------------------------------------------------------------------
     n_tasks: Size | None = None
-    """Tasks, hence meta-episodes, per iteration. None: bandit 4096, else 1024."""
+    """Tasks, hence meta-episodes, per iteration. None: bandit 4096, gridworld 512 (of
+    other learners than local_model 128), else 1024."""
     horizon: Size | None = None
     """Interaction budget of a meta-episode, in env steps. None: 100."""
     iterations: Size | None = None
-    """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 800, else 300."""
+    """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 60 (of other
+    learners than local_model 800), else 300."""
     minibatches: Size | None = None
     """Minibatches per epoch; divides n_tasks. None: the divisor nearest to
     bandit 64, else 16."""
@@ -127,7 +129,7 @@ class Config:
     1 - 1.5 / horizon; paper 0.99."""
     gae_lambda: Probability | None = None
     """Lambda of generalised advantage estimation. None: bandit and mdp 0.8,
-    else 0.95; paper 0.3."""
+    gridworld with local_model 0.9, else 0.95; paper 0.3."""
     clip: Positive | None = None
     """PPO's clip of the probability ratio. None: 0.2."""
     kl_limit: PositiveOrInfinite | None = None

@@ -515,7 +515,7 @@ def local_model(  # noqa: PLR0913 (a learner is made of its options)
     num_kinds: int = 8,
     discount: float = 0.97,
     sweeps_per_step: int = 6,
-    optimism: float = 0.0,
+    optimism: float | None = None,
     *,
     radius: float = 1.0,
     messages: bool = True,
@@ -538,7 +538,7 @@ def local_model(  # noqa: PLR0913 (a learner is made of its options)
         discount: of the object-level values, per step.
         sweeps_per_step: of each plan, on from the last values.
         optimism: of other priors than "learned": what is unknown is worth this to the exploring
-            plan, in reward units.
+            plan, in reward units; `None` is 0.
         radius: states no farther apart, by their coordinates, are neighbours.
         messages: whether a state's neighbours say something of its kind.
         scarcity: whether what was found makes more of its kind likelier or less.
@@ -561,9 +561,13 @@ def local_model(  # noqa: PLR0913 (a learner is made of its options)
         "second_plan": second_plan,
     }
     if prior == "none":
-        return CountedModel(**common, optimism=optimism)
+        return CountedModel(**common, optimism=optimism or 0.0)
     if prior == "pooled":
-        return PooledModel(**common, num_kinds=2, optimism=optimism)
+        return PooledModel(**common, num_kinds=2, optimism=optimism or 0.0)
+    if optimism is not None:
+        raise ConfigError(
+            "optimism is for prior none or pooled; prior learned knows what to expect"
+        )
     return LearnedModel(**common, num_kinds=num_kinds, messages=messages, scarcity=scarcity)
 
 
@@ -574,7 +578,7 @@ def make_local_model(  # noqa: PLR0913 (each is a flag)
     num_kinds: NumKinds = 8,
     planning_discount: Probability = 0.97,
     sweeps_per_step: Size = 6,
-    optimism: float = 0.0,
+    optimism: float | None = None,
     neighbour_radius: Positive = 1.0,
     messages: bool = True,
     scarcity: bool = True,
@@ -591,7 +595,7 @@ def make_local_model(  # noqa: PLR0913 (each is a flag)
         planning_discount: Discount of object-level RL, per env step.
         sweeps_per_step: Sweeps of each plan per env step, on from the last values.
         optimism: Under prior none and pooled, what is unknown is worth this to the exploring plan,
-            in reward units.
+            in reward units. None: 0.
         neighbour_radius: States no farther apart are neighbours, in the environment's units.
         messages: Neighbours of a state say something of its kind.
         scarcity: What was found makes more of its kind likelier or less.

@@ -55,6 +55,7 @@ def test_a_displacement_is_the_same_everywhere():
         (lambda: object_level.local_model(GRID), "num_actions"),
         (lambda: object_level.local_model(GRID, 2, "learnt"), "did you mean 'learned'"),
         (lambda: object_level.local_model(GRID, 2, num_kinds=1), "num_kinds"),
+        (lambda: object_level.local_model(GRID, 2, optimism=1.0), "prior none or pooled"),
         (lambda: make_trainer(Config(env="mdp", object_level="local_model")), "no neighbours"),
         (lambda: Config(env="bandit", prior="none"), "prior is an option of"),
         (
@@ -128,7 +129,7 @@ def test_names_of_states_do_not_matter():
 def corridor(prior, **options):
     """A row of five states; action 0 stays, 1 goes left, 2 right."""
     rows = [[s, max(s - 1, 0), min(s + 1, 4)] for s in range(5)]
-    return object_level.local_model(rows, 3, prior, **{"discount": 0.9, "optimism": 0.0} | options)
+    return object_level.local_model(rows, 3, prior, **{"discount": 0.9} | options)
 
 
 def play(learner, *transitions):
