@@ -18,6 +18,7 @@ from rl3jax.envs import ENVIRONMENTS as ENV_CLASSES
 from rl3jax.files import FileError
 from rl3jax.networks import NETWORKS
 from rl3jax.object_level import ALGORITHMS, OBJECT_LEVEL
+from rl3jax.policy import HEADS
 from rl3jax.trainer import make_trainer
 
 ACCEPTED, REFUSED = "accepted", "refused"
@@ -127,7 +128,15 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "embedding": _SIZES,
     "layers": st.integers(1, 2),
     "heads": st.sampled_from([1, 2, 4]),
-    "object_level": st.sampled_from(["value_iteration", "q_learning"]),
+    "object_level": st.sampled_from(["value_iteration", "q_learning", "local_model"]),
+    "head": st.sampled_from(["plain", "planning"]),
+    "temperature": _POSITIVE,
+    "prior": st.sampled_from(["none", "pooled", "learned"]),
+    "num_kinds": st.integers(2, 9),
+    "neighbour_radius": _POSITIVE,
+    "messages": st.booleans(),
+    "scarcity": st.booleans(),
+    "second_plan": st.booleans(),
     "preset": st.sampled_from(["paper", "paper-v4", "paper-rlc"]),
     "n_tasks": st.integers(1, 4096),
     "horizon": st.integers(1, 512),
@@ -201,11 +210,11 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
 
 PARTS: dict[str, dict[str, str]] = {
     option: {registry.kind: name}
-    for registry in (ENV_CLASSES, OBJECT_LEVEL, ALGORITHMS, NETWORKS)
-    for name, part in registry.items()
+    for registry in (ENV_CLASSES, OBJECT_LEVEL, ALGORITHMS, HEADS, NETWORKS)
+    for name, part in reversed(registry.items())
     for option in registry.options(part)
 }
-"""Each option of a part, with what names that part."""
+"""Each option of a part, with what names the first such part."""
 
 FIELDS = {field.name for field in dataclasses.fields(Config)} - {"options"} | PARTS.keys()
 ENV_OPTIONS = {option for option, named in PARTS.items() if "env" in named}
