@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rl3jax.object_level.base import Transitions
 from rl3jax.object_level.neighbourhood import Neighbourhood
+from rl3jax.symlog import symexp, symlog
 
 LEAST_VARIANCE = 0.01
 """Of the rewards of a kind, on the scale of z."""
@@ -60,7 +61,7 @@ class Kinds:
     @property
     def reward(self) -> Float[Array, " C"]:
         """Reward of entering a state of each kind, in reward units."""
-        return jnp.sign(self.z_mean) * jnp.expm1(jnp.abs(self.z_mean))
+        return symexp(self.z_mean)
 
 
 def uniform_kinds(num_kinds: int, num_states: int, num_actions: int, num_moves: int) -> Kinds:
@@ -78,9 +79,7 @@ def uniform_kinds(num_kinds: int, num_states: int, num_actions: int, num_moves: 
     )
 
 
-def z(reward: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """sign(r) ln(1 + |r|)."""
-    return jnp.sign(reward) * jnp.log1p(jnp.abs(reward))
+z = symlog  # of rewards
 
 
 # --- evidence, of one task ----------------------------------------------------------------------

@@ -18,6 +18,7 @@ from rl3jax.policy.distributions import ActionDistribution, Categorical
 from rl3jax.policy.observation import ObservationLayout
 from rl3jax.ranges import Positive
 from rl3jax.registry import Registry
+from rl3jax.symlog import symexp
 
 
 class Head(nn.Module):
@@ -91,7 +92,7 @@ class PlanningHead(Head):
         """Those of a plan, as an observation shows them from `first` on, by the temperature."""
         shown = observation[..., first : first + self.num_outputs]
         if self.squash:
-            shown = jnp.sign(shown) * jnp.expm1(jnp.abs(shown))
+            shown = symexp(shown)
         return jnp.maximum(shown * (self.value_scale / self.temperature), LEAST_ADVANTAGE)
 
 

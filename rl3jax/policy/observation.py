@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, Int
 
 from rl3jax.checks import check_choice, check_flag, check_number, check_size
 from rl3jax.object_level import COUNT, PLAIN, REWARD, VALUE, Feature
+from rl3jax.symlog import symlog
 
 VISITS_SCALE = 10.0  # RL³'s published program shows counts in tens
 
@@ -176,7 +177,7 @@ class ObservationLayout:
         x = feature.numbers
         if feature.unit == VALUE:
             x = x / self.value_scale
-            return jnp.sign(x) * jnp.log1p(jnp.abs(x)) if self.squash else x
+            return symlog(x) if self.squash else x
         if feature.unit == COUNT:
             return jnp.log1p(x) if self.squash else x / VISITS_SCALE
         return x * self.reward_scale if feature.unit == REWARD else x
