@@ -144,6 +144,7 @@ def test_evaluate_of_baselines_alone(capsys):
 def test_evaluate_refuses_baselines_that_do_not_play_here(whole, capsys):
     assert "did you mean 'psrl'" in refused(capsys, f"{whole} --baselines psl", evaluate)
     assert "plays environments" in refused(capsys, f"{whole} --baselines psrl", evaluate)
+    assert "must explore" in refused(capsys, f"{whole} --baselines planner", evaluate)
     assert "RUN" in refused(capsys, "--baselines random", evaluate)
     assert "--env" in refused(capsys, f"{whole} --env bandit", evaluate)
     assert "did you mean 'bandit'" in refused(capsys, "--env bandits", evaluate)

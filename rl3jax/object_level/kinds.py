@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -80,6 +81,43 @@ def uniform_kinds(num_kinds: int, num_states: int, num_actions: int, num_moves: 
 
 
 z = symlog  # of rewards
+
+
+# --- in words -----------------------------------------------------------------------------------
+
+LEAST_SHARE = 1e-3
+"""Of states, below which a kind is not described: it is spare."""
+LIKELY = 1.5
+"""How much likelier than by chance kinds are adjacent that are called neighbours."""
+
+
+def describe_kinds(kinds: Kinds) -> list[dict[str, Any]]:
+    """What is known of each kind, the most frequent first; of kind 0, which is closed, no reward.
+
+    `slip` is the probability of not setting out for where most actions like that set out for;
+    `neighbours` are kinds that are adjacent more often than by chance, and how much.
+    """
+    kinds, reward = jax.device_get((kinds, kinds.reward))
+    share = np.exp(kinds.log_share)
+    main = np.einsum("c,cak->ak", share[1:], kinds.moves[1:]).argmax(axis=1)
+    slips = 1 - np.take_along_axis(kinds.moves, main[None, :, None], axis=2)[..., 0]
+    listed = [int(c) for c in np.argsort(-share) if share[c] >= LEAST_SHARE]
+    ratio = np.exp(kinds.affinity)
+    return [
+        {
+            "kind": "closed" if c == 0 else str(c),
+            "share of states": float(share[c]),
+            "reward": float(reward[c]) if c else None,
+            "ends the episode": float(kinds.ends[c]) if c else None,
+            "slip": float(slips[c].max()) if c else None,
+            "neighbours": {
+                "closed" if n == 0 else str(n): float(ratio[c, n])
+                for n in listed
+                if n != c and ratio[c, n] >= LIKELY
+            },
+        }
+        for c in listed
+    ]
 
 
 # --- evidence, of one task ----------------------------------------------------------------------
