@@ -36,7 +36,7 @@ __all__ = [
     "TabularModel",
     "TaskDistribution",
     "Transition",
-    "check_hashes",
+    "check_usable",
     "describe_env",
     "env_class",
     "env_options",
@@ -102,7 +102,7 @@ def make_env(name: str, variation: str | None = None, **options: Any) -> TaskDis
             raise ConfigError(f"env {name!r} has no variations, so not {shown(variation)}")
         options["variation"] = variation
     env = cls(**options)
-    check_hashes(env)
+    check_usable(env)
     return env
 
 
@@ -121,7 +121,7 @@ def describe_env(env: TaskDistribution) -> dict[str, Any]:
         ConfigError: if a field does not hash, as arrays and lists do not.
     """
     cls = type(env)
-    check_hashes(env)
+    check_usable(env)
     names = [name for name, known in ENVIRONMENTS.items() if known is cls]
     name = names[0] if names else f"{cls.__module__}:{cls.__qualname__}"
     if not names:
@@ -144,8 +144,13 @@ def describe_env(env: TaskDistribution) -> dict[str, Any]:
     }
 
 
-def check_hashes(env: TaskDistribution) -> None:
-    """Raises ConfigError if a field does not hash: programs are compiled for fields, and kept."""
+def check_usable(env: Any) -> None:
+    """Raises ConfigError if it is no environment, or has a field that does not hash.
+
+    Programs are compiled for fields, and kept.
+    """
+    if not isinstance(env, TaskDistribution):
+        raise ConfigError(f"env must be an environment, as of rl3jax.make_env; not {shown(env)}")
     for field, value in vars(env).items():
         try:
             hash(value)

@@ -11,13 +11,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax.config import Hyperparams
 from rl3jax.devices import Devices
-from rl3jax.learning.optimise import Diagnostics, Learned, Part, Passes, over_task_chunks
+from rl3jax.learning.optimise import (
+    Diagnostics,
+    Learned,
+    Optimiser,
+    Part,
+    Passes,
+    optax,
+    over_task_chunks,
+)
 from rl3jax.policy import ActionDistribution, Network
 
 
@@ -229,16 +236,17 @@ def optimiser(
     hyperparams: Hyperparams,
     progress: Float[Array, ""],
     weight_decay: jax.Array | float,
-) -> optax.GradientTransformation:
+) -> Optimiser:
     """Adam after a clip of the gradient's global norm and L2 added to the gradient."""
     learning_rate = linear_schedule(
         hyperparams.learning_rate, hyperparams.final_learning_rate, progress
     )
-    return optax.chain(
-        optax.clip_by_global_norm(hyperparams.grad_clip),
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_adam(eps=settings.adam_epsilon),
-        optax.scale_by_learning_rate(learning_rate),
+    made = optax()
+    return made.chain(
+        made.clip_by_global_norm(hyperparams.grad_clip),
+        made.add_decayed_weights(weight_decay),
+        made.scale_by_adam(eps=settings.adam_epsilon),
+        made.scale_by_learning_rate(learning_rate),
     )
 
 
