@@ -16,7 +16,22 @@ from rl3jax.baselines import AgentOrMaker
 from rl3jax.envs import Environment
 from rl3jax.evaluation import check_tasks
 from rl3jax.object_level import TabularLearner
+from rl3jax.object_level.local_model import KindsModel
 from rl3jax.rollout import Trajectory, rollout
+
+
+class Belief(NamedTuple):
+    """What a learner believes of the states of a task, each of which is of one of C kinds.
+
+    Attributes:
+        kind: `[M, C, S]`, probabilities of each state's kinds; kind 0 cannot be entered.
+        reward: `[M, C]`, of entering a state of each kind.
+        ends: `[M, C]`, probability that entering it ends the object-level episode.
+    """
+
+    kind: Any
+    reward: Any
+    ends: Any
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,7 @@ class MetaEpisode:
         q: `[M, S, A]`, the object-level values; `None` without a learner.
         action, reward: `[H]`, of each step.
         terminated, truncated: `[H]` bool, where object-level episodes ended.
+        belief: what the learner believes at each moment; `None` unless it knows kinds of states.
     """
 
     env: Environment
@@ -46,6 +62,7 @@ class MetaEpisode:
     reward: Float[np.ndarray, " H"]
     terminated: Bool[np.ndarray, " H"]
     truncated: Bool[np.ndarray, " H"]
+    belief: Belief | None = None
 
     @property
     def horizon(self) -> int:
@@ -138,6 +155,7 @@ def record_episode(
         reward=trajectory.reward[:horizon],
         terminated=trajectory.terminated[:horizon],
         truncated=trajectory.truncated[:horizon],
+        belief=before.belief,
     )
 
 
@@ -163,6 +181,7 @@ class _Situation(NamedTuple):
     state: Any
     entered: Any
     q: Any
+    belief: Any
 
 
 class _WatchedCarry(NamedTuple):
@@ -190,7 +209,8 @@ class _Watched(Agent):
         learner = _learner(self.inner)
         q = None if learner is None else learner.q_table(carry.inner.table)
         decision, inner = self.inner.decide(carry.inner, key)
-        situation = _Situation(carry.state, carry.entered, q)
+        belief = _belief(learner, carry.inner.table) if isinstance(learner, KindsModel) else None
+        situation = _Situation(carry.state, carry.entered, q, belief)
         return Decision(decision.action, (), situation), carry._replace(inner=inner)
 
     @override
@@ -210,6 +230,11 @@ class _Watched(Agent):
 def _learner(agent: Agent) -> TabularLearner | None:
     learner = agent.bound_learner if isinstance(agent, PolicyAgent) else None
     return learner if isinstance(learner, TabularLearner) else None
+
+
+def _belief(learner: KindsModel, table: Any) -> Belief:
+    kinds = learner.kinds(table)
+    return Belief(learner.posterior(table).of_all, kinds.reward, kinds.ends)
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -182,6 +182,11 @@ class Posterior(NamedTuple):
     closed: jax.Array
     kind: jax.Array
 
+    @property
+    def of_all(self) -> Float[Array, "C *S"]:
+        """Probabilities of all kinds, kind 0 among them."""
+        return (self.kind * (1 - self.closed)[None]).at[0].set(self.closed)
+
 
 def weigh(log_weights: Float[Array, "C *S"]) -> Float[Array, "C *S"]:
     """Weights of the kinds, by logarithms; that of the likeliest one that can be entered is 1."""
@@ -278,9 +283,8 @@ def summarise(
     transitions: Transitions,
 ) -> Summary:
     """What one task's data, believed of so at its end, say of the kinds."""
-    share = (believed.kind * (1 - believed.closed)[None]).at[0].set(believed.closed)
     has_evidence = seen.entered | (seen.evidence[0] > TRIED_IN_VAIN)
-    place = share * has_evidence[None]
+    place = believed.of_all * has_evidence[None]
     reward = z(seen.mean_reward)
     outcomes = jnp.stack([jnp.ones_like(reward), reward, jnp.square(reward), seen.ended * 1.0])
     exists = jnp.asarray(neighbourhood.exists, float)

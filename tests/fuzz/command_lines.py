@@ -36,7 +36,7 @@ VALID_LINES = {
     ),
     "render": (
         "bandit-h100-rl3 --out a.gif --against bandit-h500-rl3 --task 3 --fps 4",
-        "runs/none --out b.png --policy best --actions sampled --horizon 20 --every 2",
+        "runs/none --out b.png --policy best --actions sampled --horizon 20 --every 2 --dpi 50",
     ),
     "sweep": (
         "--env bandit --seeds 2 --grid learning_rate=1e-3,2e-3 entropy=0.01,0.03",
