@@ -191,7 +191,8 @@ class _Watched(Agent):
         q = None if learner is None else learner.q_table(carry.inner.table)
         decision, inner = self.inner.decide(carry.inner, key)
         situation = _Situation(carry.state, carry.entered, q)
-        return Decision(decision.action, (), situation), carry._replace(inner=inner)
+        action = self.inner.played(decision.action)
+        return Decision(action, (), situation), carry._replace(inner=inner)
 
     @override
     def take_in(self, carry: _WatchedCarry, interaction: Interaction) -> _WatchedCarry:
