@@ -70,7 +70,8 @@ def rollout(
         )
         s = env.learner_state(carry.env_state)
         s_next, s_now = env.entered_state(info), env.learner_state(env_state)
-        ended, waits = terminated, ()
+        waits: tuple[Any, ...] = ()
+        ended = terminated
         if env.waits:
             ended = env.entered_terminal(info)
             waits = (env.is_waiting(carry.env_state), terminated | truncated)

@@ -100,12 +100,12 @@ class Pendulum(ClassicControl):
         return {"mass": usual, "length": usual}
 
     @property
-    def vary(self) -> Ranges:  # type: ignore[override]
+    def vary(self) -> Ranges:
         """Of gymnax's `m` and `l`."""
         return (("l", self._range("length")), ("m", self._range("mass")))
 
     @property
-    def action_sign(self) -> bool:  # type: ignore[override]
+    def action_sign(self) -> bool:
         """Whether there are tasks in which the torque turns the other way."""
         return self.variation == "sign"
 
@@ -155,7 +155,7 @@ class MountainCar(ClassicControl):
         return {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
 
     @property
-    def vary(self) -> Ranges:  # type: ignore[override]
+    def vary(self) -> Ranges:
         """Of gymnax's `force` and `gravity`."""
         return (("force", self._range("force")), ("gravity", self._range("gravity")))
 
@@ -267,13 +267,13 @@ class CartPole(ClassicControl):
         return {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
 
     @property
-    def vary(self) -> Ranges:  # type: ignore[override]
+    def vary(self) -> Ranges:
         """Of gymnax's `force_mag`, `length` and `masspole`."""
         names = {"force_mag": "force", "length": "length", "masspole": "mass"}
         return tuple((field, self._range(name)) for field, name in names.items())
 
     @property
-    def action_sign(self) -> bool:  # type: ignore[override]
+    def action_sign(self) -> bool:
         """Whether there are tasks in which the actions are exchanged."""
         return self.variation == "sign"
 
@@ -317,7 +317,7 @@ class Acrobot(ClassicControl):
         return {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
 
     @property
-    def vary(self) -> Ranges:  # type: ignore[override]
+    def vary(self) -> Ranges:
         """Of gymnax's lengths and masses of both links."""
         names = ("length", "mass")
         return tuple((f"link_{name}_{i}", self._range(name)) for name in names for i in (1, 2))

@@ -5,7 +5,7 @@ import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import gymnax
 import jax
@@ -63,13 +63,13 @@ class GymnaxDistribution(VectorEnvironment):
         time_limit: steps of an episode; `None`: the environment's.
     """
 
-    gymnax_id: ClassVar[Any]
-    vary: ClassVar[Any]
-    arguments: ClassVar[Any] = ()
-    action_sign: ClassVar[Any] = False
-    low: ClassVar[Any] = None
-    high: ClassVar[Any] = None
-    time_limit: ClassVar[Any] = None
+    gymnax_id: Any
+    vary: Any
+    arguments: Any = ()
+    action_sign: Any = False
+    low: Any = None
+    high: Any = None
+    time_limit: Any = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,8 @@
 """Environments whose states are vectors: time limits, waiting and boxes, around any dynamics."""
 
 import abc
-from typing import Any, ClassVar, NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,8 +54,8 @@ class VectorEnvironment(TaskDistribution):
         may_end: whether an episode can end before its time limit.
     """
 
-    when_ended: ClassVar[str] = "wait"
-    may_end: ClassVar[bool] = True
+    when_ended: str = "wait"
+    may_end: bool = True
 
     @abc.abstractmethod
     def start(self, key: PRNGKeyArray, task: Any) -> tuple[Any, Float[ArrayLike, " D"]]:
@@ -115,7 +116,7 @@ class VectorEnvironment(TaskDistribution):
         reward = jnp.asarray(drawn.reward, float)
         entered_terminal = terminated
         if self.waits:
-            stays = state.replace(time=after.time)
+            stays = dataclasses.replace(state, time=after.time)
             after = jax.tree.map(lambda x, y: jnp.where(state.ended, x, y), stays, after)
             reward = jnp.where(state.ended, 0.0, reward)
             entered_terminal = terminated & ~state.ended
