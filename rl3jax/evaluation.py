@@ -17,7 +17,7 @@ from rl3jax.baselines import AgentOrMaker, make_baseline
 from rl3jax.checks import ConfigError, check_size, one_line, shown
 from rl3jax.devices import Devices
 from rl3jax.envs import StateFeatures, TabularFeatures, TaskDistribution, check_usable
-from rl3jax.policy import Network, distribution_over
+from rl3jax.policy import Network, TanhGaussian, distribution_over
 from rl3jax.rollout import rollout, sample_tasks
 
 
@@ -187,11 +187,13 @@ def check_fits(agent: PolicyAgent, env: TaskDistribution) -> None:
             else "the agent's parameters are not those of its network"
         )
     knows = _sizes(agent.features), agent.distribution
-    has = _sizes(jax.eval_shape(lambda: env.features)), distribution_over(env.action_space())
+    squashed = isinstance(agent.distribution, TanhGaussian)
+    acts = distribution_over(env.action_space(), env.action_anchors, squashed)
+    has = _sizes(jax.eval_shape(lambda: env.features)), acts
     if knows != has:
         raise ConfigError(
-            f"the policy is for {knows[0]} and {knows[1].shown_size} actions, this environment has "
-            f"{has[0]} and {has[1].shown_size}"
+            f"the policy is for {knows[0]} and {knows[1].described}, this environment has "
+            f"{has[0]} and {has[1].described}"
         )
     learns, there_are = (getattr(x, "num_states", None) for x in (agent.learner, env))
     if learns not in (None, there_are):

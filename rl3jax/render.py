@@ -14,7 +14,7 @@ from rl3jax.agent_files import load_agent
 from rl3jax.checks import ConfigError, check_number, check_size
 from rl3jax.commands import one_line_errors, parse
 from rl3jax.config import Config
-from rl3jax.envs import Environment
+from rl3jax.envs import TaskDistribution
 from rl3jax.evaluation import check_fits
 from rl3jax.pretrained import locate
 from rl3jax.runs.folder import RunFolder
@@ -31,8 +31,9 @@ DPI = (20, 400)
 class RenderArgs:
     """Draw one meta-episode of a run's policy, in a held-out task that no training used.
 
-    Gridworlds are drawn as maps, random MDPs as tables of values, bandits as posteriors and pulls.
-    Beside the map is what the agent believes of its tiles, if it knows kinds of states.
+    Gridworlds are drawn as maps, random MDPs as tables of values, bandits as posteriors and pulls,
+    pendulums, cars, carts and robots as they move. Beside the map of a gridworld is what the agent
+    believes of its tiles, if it knows kinds of states.
     """
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
@@ -86,7 +87,7 @@ def _check_numbers(args: RenderArgs) -> None:
         raise ConfigError(f"task must be a whole number from 0 to {MOST_TASKS - 1}")
 
 
-def _contenders(args: RenderArgs) -> tuple[Environment, int, dict[str, PolicyAgent]]:
+def _contenders(args: RenderArgs) -> tuple[TaskDistribution, int, dict[str, PolicyAgent]]:
     """What is acted in, for how long, and who acts, by the names to show."""
     paths = [path for path in (args.run, args.against) if path is not None]
     folders = [RunFolder(locate(path)) for path in paths]
@@ -109,7 +110,7 @@ def _contenders(args: RenderArgs) -> tuple[Environment, int, dict[str, PolicyAge
     return env, config.horizon, agents
 
 
-def _load(folder: RunFolder, env: Environment, args: RenderArgs) -> PolicyAgent:
+def _load(folder: RunFolder, env: TaskDistribution, args: RenderArgs) -> PolicyAgent:
     """A run's policy, which must know as many states and actions as `env` has."""
     agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
     check_fits(agent, env)

@@ -265,6 +265,7 @@ class Trainer:
             behaviour=trajectory.behaviour,
             advantage=advantage,
             value_target=value + advantage,
+            weight=(~trajectory.waiting).astype(float) if self.env.waits else None,
         )
 
     def _tasks_with(self, flags: Bool[Array, "T B"]) -> Float[Array, ""]:
@@ -307,7 +308,7 @@ def make_trainer(
     if config.shown != "all" and config.algo == "rl2":
         raise ConfigError("shown is of value estimates and counts, which algo rl2 has not")
     env = env or config_env(config)
-    distribution = distribution_over(env.action_space())
+    distribution = distribution_over(env.action_space(), env.action_anchors, config.squash_actions)
     options = dict(config.options)
     if learner is None:
         learner = make_learner(config.object_level, config.algo, options, env, config.horizon)
@@ -360,7 +361,7 @@ def _layout(
 
     def given() -> object_level.Features:
         bound = learner.bind(learner.init_params(jax.random.key(0)))
-        return bound.features(bound.init(), env.blank_state())
+        return distribution.with_actions(bound.features(bound.init(), env.blank_state()))
 
     features = {} if config.algo == "rl2" else jax.eval_shape(given)
     estimates = (Field(n, f.numbers.shape[0], f.unit) for n, f in features.items())

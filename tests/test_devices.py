@@ -28,6 +28,10 @@ RUNS = {
     "markov, uneven minibatches, early stop": (
         8, {"n_tasks": 40, "minibatch_tasks": 16, "kl_limit": 1e-3},
     ),
+    "steps that wait": (
+        2, {"env": "cartpole", "algo": "rl2", "network": "gru", "minibatches": 2, "horizon": 24,
+            "kl_limit": 0.1},
+    ),
     "gridworld, chunks": (
         2, {"env": "gridworld", "minibatches": 2, "rollout_chunk": 2, "gradient_chunk": 1},
     ),

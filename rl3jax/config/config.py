@@ -93,6 +93,9 @@ class Config:
     head: str | None = None
     """Of the policy: plain, or planning (it starts as the object-level plan). None: gridworld under
     rl3 with local_model planning, else plain."""
+    squash_actions: bool | None = None
+    """Actions in a box: draw them from a Gaussian that tanh squashes onto the box, in place of one
+    that is clipped to it. None: False."""
     preset: str | None = None
     """Hyper-parameters of the paper: paper-v4, or paper-rlc (also: paper). None: our own."""
 
@@ -374,6 +377,7 @@ class Resolved(Config):
     network: str = "markov"
     object_level: str = "value_iteration"
     head: str = "plain"
+    squash_actions: bool = False
     n_tasks: Size = 1024
     horizon: Size = 100
     iterations: Size = 300

@@ -28,7 +28,7 @@ from rl3jax.drawing.pictures import (
     panels,
     view_type,
 )
-from rl3jax.envs import Environment, TaskDistribution
+from rl3jax.envs import TaskDistribution
 from rl3jax.files import replacing
 
 __all__ = [
@@ -72,7 +72,8 @@ def render_episode(
     Args:
         agents: an agent, a function from a task to the agent that knows it, or several of either
             by name, drawn side by side in the same task with the same chance.
-        env: a bandit, random MDP or gridworld, or derived from one.
+        env: a bandit, random MDP, gridworld, pendulum, mountain car, cart pole, acrobot or point
+            robot, or derived from one.
         horizon: env steps of the meta-episode.
         key: decides all chance, and the task unless that is given; consumed.
         task: the task; `None` draws one.
@@ -96,7 +97,7 @@ def render_episode(
 
 def record_episodes(
     agents: Mapping[str, AgentOrMaker],
-    env: Environment,
+    env: TaskDistribution,
     task: Any,
     horizon: int,
     key: PRNGKeyArray,

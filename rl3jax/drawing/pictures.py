@@ -14,14 +14,37 @@ from rl3jax.drawing.bandit import BanditView
 from rl3jax.drawing.beliefs import BeliefView
 from rl3jax.drawing.episode import MetaEpisode, key_moments
 from rl3jax.drawing.gridworld import GridworldView
+from rl3jax.drawing.motion import (
+    AcrobotView,
+    CartPoleView,
+    MountainCarView,
+    PendulumView,
+    PointRobotView,
+)
 from rl3jax.drawing.random_mdp import RandomMdpView
 from rl3jax.drawing.view import View
-from rl3jax.envs import Bandit, Environment, Gridworld, RandomMdp, TaskDistribution
+from rl3jax.envs import (
+    Acrobot,
+    Bandit,
+    Binned,
+    CartPole,
+    Gridworld,
+    MountainCar,
+    Pendulum,
+    PointRobot,
+    RandomMdp,
+    TaskDistribution,
+)
 
-VIEWS: dict[type[Environment], type[View]] = {
+VIEWS: dict[type[TaskDistribution], type[View]] = {
     Bandit: BanditView,
     RandomMdp: RandomMdpView,
     Gridworld: GridworldView,
+    Pendulum: PendulumView,
+    MountainCar: MountainCarView,
+    CartPole: CartPoleView,
+    Acrobot: AcrobotView,
+    PointRobot: PointRobotView,
 }
 """How each environment is drawn, and those derived from it."""
 COMPANIONS: dict[type[View], type[View]] = {GridworldView: BeliefView}
@@ -39,8 +62,10 @@ def view_type(env: TaskDistribution) -> type[View]:
     Raises:
         ConfigError: if nobody knows how.
     """
+    shown = env.base if isinstance(env, Binned) else env
+    gymnax_id = getattr(shown, "gymnax_id", "")
     for env_class, view in VIEWS.items():
-        if isinstance(env, env_class):
+        if isinstance(shown, env_class) or gymnax_id == getattr(env_class, "gymnax_id", None):
             return view
     names = ", ".join(env_class.__name__ for env_class in VIEWS)
     raise ConfigError(

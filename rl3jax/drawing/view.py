@@ -12,7 +12,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import SubFigure
 
 from rl3jax.drawing.episode import MetaEpisode
-from rl3jax.envs import Environment
+from rl3jax.envs import TaskDistribution
 
 MARGIN = 0.12
 HEAD = 0.8
@@ -70,7 +70,7 @@ class View(abc.ABC):
 
     @staticmethod
     @abc.abstractmethod
-    def panel_size(env: Environment) -> tuple[float, float]:
+    def panel_size(env: TaskDistribution) -> tuple[float, float]:
         """Width and height of a panel."""
 
     @staticmethod

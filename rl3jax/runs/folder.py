@@ -140,7 +140,8 @@ class RunFolder:
             raise ConfigError(f"{self.path} is no run folder (no config.json)")
         values = read_json(file)
         env = values.get("env")
-        if isinstance(env, str) and ":" in env and env != named_env:
+        is_own = isinstance(env, str) and ":" in env and not env.startswith("rl3jax.")
+        if is_own and env != named_env:
             raise ConfigError(
                 f"{self.path} was trained in {env}, which is code that comes with neither; "
                 f"to run that code, say so: --env {env}"
