@@ -15,7 +15,13 @@ from rl3jax.checks import check_choice
 from rl3jax.object_level.anchors import Anchors, anchors_for
 from rl3jax.object_level.base import Estimates, Transitions
 from rl3jax.object_level.fourier import FourierFeatures
-from rl3jax.object_level.linear_prior import LinearSummary, Shared, learn_shared, summarise_task
+from rl3jax.object_level.linear_prior import (
+    LinearSummary,
+    Shared,
+    learn_shared,
+    nothing_shared,
+    summarise_task,
+)
 from rl3jax.object_level.regression import Posterior, observe, ridge, uncertainty, visits
 from rl3jax.object_level.vector import VectorLearner, scales_of
 from rl3jax.ranges import Count, NonNegative, OneOf, Positive, Probability, Size
@@ -189,7 +195,7 @@ class LearnedLinearModel(LinearModel):
         """Weights of which nothing is known; the key is not consumed."""
         del key
         start = super().init()
-        return LinearPrior(start, Shared.unknown(start.models))
+        return LinearPrior(start, nothing_shared(start.models))
 
     def init(self) -> LinearTable:
         """No data: the weights that are to be expected, and the plan by them."""
@@ -248,7 +254,8 @@ def linear_model(  # noqa: PLR0913 (a learner is made of its options)
         num_actions: A.
         prior: what is known before any data. "none": nothing, weights of 0 and the precision
             `ridge_penalty`. "learned": what tasks have in common, learned from the tasks of
-            training (ALPaCA: Harrison, Sharma and Pavone 2018).
+            training (ALPaCA: Harrison, Sharma and Pavone 2018); then Q is at its best from the
+            first step on (pendulum's first episode: -160 greedily in Q, -280 in Q⁺).
         discount: of the object-level values, per step.
         steps_per_sweep: updates that share the work of a sweep over all anchors.
         optimism: what is unknown is worth this to Q⁺, in reward units: what is hardly to be had.

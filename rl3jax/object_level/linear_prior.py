@@ -43,29 +43,25 @@ class Shared:
     """What earlier iterations have said, about the prior's mean.
 
     Attributes:
-        tasks, spread, squares, number: as of a summary, the earlier the less.
+        tasks, spread: as of a summary, the earlier the less.
         noise: `[A, n]`, variances.
         iterations: int32.
     """
 
     tasks: jax.Array
     spread: jax.Array
-    squares: jax.Array
-    number: jax.Array
     noise: jax.Array
     iterations: jax.Array
 
-    @classmethod
-    def unknown(cls, prior: Posterior) -> "Shared":
-        """Before the first iteration."""
-        return cls(
-            tasks=jnp.zeros(()),
-            spread=jnp.zeros_like(prior.root),
-            squares=jnp.zeros_like(prior.squares),
-            number=jnp.zeros_like(prior.number),
-            noise=jnp.ones_like(prior.squares),
-            iterations=jnp.int32(0),
-        )
+
+def nothing_shared(prior: Posterior) -> Shared:
+    """Before the first iteration."""
+    return Shared(
+        tasks=jnp.zeros(()),
+        spread=jnp.zeros_like(prior.root),
+        noise=jnp.ones_like(prior.squares),
+        iterations=jnp.int32(0),
+    )
 
 
 def summarise_task(prior: Posterior, shared: Shared, posterior: Posterior) -> LinearSummary:
@@ -86,22 +82,25 @@ def learn_shared(
 ) -> tuple[Posterior, Shared]:
     """Maximisation: the prior after an iteration, and what all iterations have said.
 
-    The first one teaches the mean and the noise, by which alone a spread is to be judged.
+    The first one teaches the mean and the noise, by which alone a spread can be judged. The noise
+    then stays: what features cannot express comes again at the same places, and to learn how little
+    it is, once weights are known, would make every task too sure of itself, and its prior vague.
     """
     is_first = shared.iterations == 0
     tasks = DECAY * shared.tasks + summary.tasks
     shift = summary.shift / tasks
-    squares = DECAY * shared.squares + summary.squares
-    number = DECAY * shared.number + summary.number
-    noise = jnp.maximum(squares / jnp.maximum(number, 1)[:, None], LEAST_NOISE)
     spread = DECAY * shared.spread + summary.spread - tasks * _spread(shift, shared.noise)
-    root = jnp.where(is_first, prior.root, jax.vmap(cholesky)(spread / tasks))
-    kept = jax.tree.map(
-        lambda x: jnp.where(is_first, 0.0, x),
-        dict(tasks=tasks, spread=spread, squares=squares, number=number),
+    root = jax.vmap(cholesky)(spread / tasks)
+    noise = jnp.maximum(summary.squares / jnp.maximum(summary.number, 1)[:, None], LEAST_NOISE)
+    learned = dataclasses.replace(
+        prior, mean=prior.mean + shift, root=jnp.where(is_first, prior.root, root)
     )
-    learned = dataclasses.replace(prior, mean=prior.mean + shift, root=root)
-    return learned, Shared(**kept, noise=noise, iterations=shared.iterations + 1)
+    return learned, Shared(
+        tasks=jnp.where(is_first, 0.0, tasks),
+        spread=jnp.where(is_first, 0.0, spread),
+        noise=jnp.where(is_first, noise, shared.noise),
+        iterations=shared.iterations + 1,
+    )
 
 
 def _spread(shift: Float[Array, "A p n"], noise: Float[Array, "A n"]) -> Float[Array, "A p p"]:
