@@ -18,6 +18,7 @@ from rl3jax.object_level.base import (
     TabularLearner,
     Transitions,
 )
+from rl3jax.object_level.linear_model import LinearModel, linear_model
 from rl3jax.object_level.local_model import LocalModel, local_model
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
@@ -35,6 +36,7 @@ __all__ = [
     "Estimates",
     "Feature",
     "Features",
+    "LinearModel",
     "LocalModel",
     "NoLearner",
     "ObjectLearner",
@@ -44,6 +46,7 @@ __all__ = [
     "Transitions",
     "ValueIteration",
     "abstraction",
+    "linear_model",
     "local_model",
     "make_learner",
     "none",

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 from rl3jax.checks import ConfigError
 from rl3jax.object_level.abstraction import Abstraction, abstraction
 from rl3jax.object_level.base import ObjectLearner, TabularLearner
+from rl3jax.object_level.linear_model import make_linear_model
 from rl3jax.object_level.local_model import make_local_model
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import make_q_learning
@@ -22,6 +23,7 @@ OBJECT_LEVEL: Registry[MakeLearner] = Registry(
         "value_iteration": make_value_iteration,
         "q_learning": make_q_learning,
         "local_model": make_local_model,
+        "linear_model": make_linear_model,
     },
     hidden=("env", "horizon"),
 )

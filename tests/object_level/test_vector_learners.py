@@ -1,0 +1,131 @@
+"""What holds of every learner whose states are vectors."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rl3jax import agent_files, make_env
+from rl3jax.checks import ConfigError
+from rl3jax.object_level import OBJECT_LEVEL, Estimates, ObjectLearner, linear_model
+
+A = 2
+LOW, HIGH = (-1.0, 0.0), (1.0, 4.0)
+SMALL = {"num_frequencies": 6, "anchors_along": 3, "steps_per_sweep": 2}
+MAKERS = {
+    "linear_model": lambda: linear_model(LOW, HIGH, A, **SMALL),
+    "linear_model-errors": lambda: linear_model(LOW, HIGH, A, **SMALL, standard_errors=True),
+    "linear_model-learned": lambda: with_params(linear_model(LOW, HIGH, A, "learned", **SMALL)),
+}
+
+
+def with_params(learner):
+    return learner.bind(learner.init_params(jax.random.key(0)))
+
+
+@pytest.fixture(params=list(MAKERS.values()), ids=list(MAKERS))
+def learner(request):
+    return request.param()
+
+
+def random_transitions(length, seed=0, dtype=float):
+    rng = np.random.default_rng(seed)
+    s, s_next = (rng.uniform(LOW, HIGH, size=(length, 2)) for _ in range(2))
+    return (
+        jnp.asarray(s, dtype),
+        jnp.asarray(rng.integers(A, size=length), jnp.int32),
+        jnp.asarray(rng.normal(size=length), dtype),
+        jnp.asarray(s_next, dtype),
+        jnp.asarray(rng.random(length) < 0.2),
+    )
+
+
+def replay(learner, transitions):
+    """The final table, and estimates after each transition."""
+
+    def step(table, transition):
+        table = learner.update(table, *transition)
+        return table, learner.estimates(table, transition[3])
+
+    return jax.lax.scan(step, learner.init(), transitions)
+
+
+def test_a_learner_is_static_and_rebuilt_from_what_files_hold_of_it(learner):
+    assert dataclasses.replace(learner) == learner
+    assert hash(dataclasses.replace(learner)) == hash(learner)
+    held = json.loads(json.dumps(agent_files._describe(learner)))
+    assert agent_files._rebuild(held, ObjectLearner) == learner
+
+
+def test_before_any_data_nothing_is_known(learner):
+    estimates = learner.estimates(learner.init(), jnp.array([0.3, 5.0]))
+    assert estimates.q.tolist() == [0.0] * A
+    assert estimates.visits.tolist() == [0] * A
+
+
+def test_shapes_and_dtypes_stay(learner):
+    empty = learner.init()
+    table = learner.update(empty, jnp.zeros(2), 1, 1.0, jnp.ones(2), False)
+    chex.assert_trees_all_equal_shapes_and_dtypes(table, empty)
+    estimates = learner.estimates(table, jnp.zeros(2))
+    assert estimates.visits.dtype == jnp.int32
+    for x in jax.tree.leaves(dataclasses.replace(estimates, v_stderr=None)):
+        assert x.shape == (A,)
+
+
+def test_vmap_is_a_loop_and_jit_changes_nothing(learner):
+    many = [random_transitions(8, seed) for seed in range(2)]
+    batch = jax.jit(jax.vmap(lambda *columns: replay(learner, columns)))(
+        *(jnp.stack(column) for column in zip(*many, strict=True))
+    )
+    for i, transitions in enumerate(many):
+        alone = replay(learner, transitions)
+        own = jax.tree.map(lambda x, i=i: x[i], batch)
+        chex.assert_trees_all_close(own, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_double_precision_is_used_when_enabled(learner):
+    with jax.enable_x64(True):
+        fresh = dataclasses.replace(learner, params=())
+        fresh = with_params(fresh)
+        table, estimates = replay(fresh, random_transitions(2, dtype=jnp.float64))
+        kinds = {leaf.dtype for leaf in jax.tree.leaves(table)}
+    assert jnp.float32 not in kinds
+    assert estimates.q.dtype == jnp.float64
+
+
+def test_states_may_lie_outside_of_the_box(learner):
+    far = [jnp.array([-7.0, 9.0]), 0, 1.0, jnp.array([50.0, -30.0]), True]
+    table = learner.update(learner.init(), *far)
+    assert np.isfinite(learner.estimates(table, far[3]).q).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: linear_model((0,), (1, 2), 2), "low and high must be as long"),
+        (lambda: linear_model((0, 2), (1, 2), 2), r"low\[1\] must be less than high\[1\]"),
+        (lambda: linear_model((0, -np.inf), (1, 2), 2), "low must be a row of finite numbers"),
+        (lambda: linear_model((0,), (1,), 0), "num_actions must be at least 1"),
+        (lambda: linear_model((0,), (1,), 2, "lerned"), "did you mean 'learned'"),
+        (lambda: linear_model((0,), (1,), 2, length_scale=0.0), "length_scale"),
+        (lambda: OBJECT_LEVEL["linear_model"](make_env("bandit"), 9), "have indices"),
+    ],
+)
+def test_what_is_refused_is_refused_in_one_line(make, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["linear_model"])
+def test_registered_learners_are_made_for_an_environments_scales(name):
+    space = SimpleNamespace(low=-1.0, high=jnp.array([1.0, 2.0]), shape=(2,))
+    learner = OBJECT_LEVEL[name](SimpleNamespace(learner_space=space, num_actions=A), 20)
+    assert learner.num_actions == A
+    assert isinstance(learner.estimates(learner.init(), jnp.zeros(2)), Estimates)
