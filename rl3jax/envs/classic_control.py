@@ -90,8 +90,12 @@ class Pendulum(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Rewards are of the size of ten, values of hundreds."""
-        del algo, horizon
-        return {"n_tasks": 256, "reward_scale": 0.1, "critic_scale": 0.01, "value_scale": 100.0}
+        return super().training_defaults(algo, horizon) | {
+            "n_tasks": 256,
+            "reward_scale": 0.1,
+            "critic_scale": 0.01,
+            "value_scale": 100.0,
+        }
 
     @property
     def _usual_ranges(self) -> dict[str, tuple[float, ...]]:
@@ -151,8 +155,11 @@ class MountainCar(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of the size of a hundred."""
-        del algo, horizon
-        return {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | {
+            "n_tasks": 256,
+            "critic_scale": 0.1,
+            "value_scale": 50.0,
+        }
 
     @property
     def vary(self) -> Ranges:
@@ -263,8 +270,11 @@ class CartPole(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of the size of a hundred."""
-        del algo, horizon
-        return {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | {
+            "n_tasks": 256,
+            "critic_scale": 0.1,
+            "value_scale": 50.0,
+        }
 
     @property
     def vary(self) -> Ranges:
@@ -313,8 +323,11 @@ class Acrobot(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of the size of a hundred."""
-        del algo, horizon
-        return {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | {
+            "n_tasks": 256,
+            "critic_scale": 0.1,
+            "value_scale": 50.0,
+        }
 
     @property
     def vary(self) -> Ranges:
