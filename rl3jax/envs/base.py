@@ -400,10 +400,10 @@ def box_anchors(space: spaces.Box) -> Float[np.ndarray, "A n"]:
 @functools.cache
 def _has_model(env: Environment) -> bool:
     try:
-        jax.eval_shape(lambda key: env.tabular(env.sample_task(key)), jax.random.key(0))
-    except NotImplementedError:
+        model = jax.eval_shape(lambda key: env.tabular(env.sample_task(key)), jax.random.key(0))
+    except Exception:  # of all kinds: it is anybody's, and `check_env` says what is wrong with it
         return False
-    return True
+    return isinstance(model, TabularModel)
 
 
 def sample_index(key: PRNGKeyArray, probs: Float[Array, " n"]) -> Int[Array, ""]:
