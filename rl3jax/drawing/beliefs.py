@@ -34,8 +34,8 @@ LEVELS = 64
 DOT = 0.56  # the largest dot's width, in tiles
 SIZES = 8
 """Of dots, by area, the least of which are not drawn."""
-DOTS = {GOAL: "o", FATAL: "X"}
-MARKED = ("the goal", "a fatal tile")
+DOTS = {GOAL: ("o", "where the goal may be"), FATAL: ("X", "where a fatal tile may be")}
+"""Shape of a tile's dots, and what they say."""
 
 
 class BeliefView(GridworldView):
@@ -64,8 +64,8 @@ class BeliefView(GridworldView):
         ]
         dots = [
             Line2D([], [], linestyle="", marker=marker, markersize=8, color=TILES[tile][1],
-                   markeredgecolor="white", label=f"where {words} may be")
-            for (tile, marker), words in zip(DOTS.items(), MARKED, strict=True)
+                   markeredgecolor="white", label=words)
+            for tile, (marker, words) in DOTS.items()
         ]  # fmt: skip
         figure.legend(
             handles=[*patches, *dots],
@@ -97,9 +97,8 @@ class BeliefView(GridworldView):
         return [self._image, *self.make_lines(), *marks, *axes.spines.values(), self.make_agent()]
 
     def _make_dots(self, tile: int) -> PathCollection:
-        return self._axes.scatter(
-            [], [], marker=DOTS[tile], color=TILES[tile][1], edgecolor="white", linewidth=0.6
-        )
+        shape, colour = DOTS[tile][0], TILES[tile][1]
+        return self._axes.scatter([], [], marker=shape, c=colour, edgecolor="white", linewidth=0.6)
 
     # --- one moment ---
 

@@ -163,7 +163,8 @@ def panels(episodes: Mapping[str, MetaEpisode], dpi: int = DPI) -> Image:
     """
     view = view_type(next(iter(episodes.values())).env)
     count = view.columns * (2 if len(episodes) == 1 else 1)
-    rows, shown = [], []
+    rows: list[list[Cell]] = []
+    shown: list[tuple[int, str]] = []
     for name, episode in episodes.items():
         moments = key_moments(episode, view.landmarks(episode), count)
         for batch in batched(list(moments.items()), view.columns):
