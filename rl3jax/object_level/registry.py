@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 from rl3jax.checks import ConfigError
 from rl3jax.object_level.abstraction import Abstraction, abstraction
 from rl3jax.object_level.base import ObjectLearner, TabularLearner
+from rl3jax.object_level.discretised import make_prototypes, make_tiles
+from rl3jax.object_level.least_squares_value_iteration import make_least_squares_value_iteration
 from rl3jax.object_level.linear_model import make_linear_model
 from rl3jax.object_level.local_model import make_local_model
 from rl3jax.object_level.none import NoLearner, none
@@ -24,6 +26,9 @@ OBJECT_LEVEL: Registry[MakeLearner] = Registry(
         "q_learning": make_q_learning,
         "local_model": make_local_model,
         "linear_model": make_linear_model,
+        "least_squares_value_iteration": make_least_squares_value_iteration,
+        "tiles": make_tiles,
+        "prototypes": make_prototypes,
     },
     hidden=("env", "horizon"),
 )

@@ -12,15 +12,31 @@ import pytest
 
 from rl3jax import agent_files, make_env
 from rl3jax.checks import ConfigError
-from rl3jax.object_level import OBJECT_LEVEL, Estimates, ObjectLearner, linear_model
+from rl3jax.object_level import (
+    OBJECT_LEVEL,
+    Estimates,
+    ObjectLearner,
+    Prototypes,
+    least_squares_value_iteration,
+    linear_model,
+    prototypes,
+    q_learning,
+    tiles,
+    value_iteration,
+)
 
 A = 2
 LOW, HIGH = (-1.0, 0.0), (1.0, 4.0)
 SMALL = {"num_frequencies": 6, "anchors_along": 3, "steps_per_sweep": 2}
 MAKERS = {
+    "least_squares_value_iteration": lambda: least_squares_value_iteration(
+        LOW, HIGH, A, 8, num_frequencies=6, steps_per_sweep=2, ridge_penalty=1.0
+    ),
     "linear_model": lambda: linear_model(LOW, HIGH, A, **SMALL),
     "linear_model-errors": lambda: linear_model(LOW, HIGH, A, **SMALL, standard_errors=True),
     "linear_model-learned": lambda: with_params(linear_model(LOW, HIGH, A, "learned", **SMALL)),
+    "prototypes": lambda: prototypes(value_iteration(6, A, optimism=2.0), LOW, HIGH, 0.5),
+    "tiles": lambda: tiles(q_learning(7, A), LOW, HIGH, (2, 3)),
 }
 
 
@@ -74,6 +90,7 @@ def test_shapes_and_dtypes_stay(learner):
     chex.assert_trees_all_equal_shapes_and_dtypes(table, empty)
     estimates = learner.estimates(table, jnp.zeros(2))
     assert estimates.visits.dtype == jnp.int32
+    assert estimates.q.dtype == jnp.float32
     for x in jax.tree.leaves(dataclasses.replace(estimates, v_stderr=None)):
         assert x.shape == (A,)
 
@@ -114,6 +131,10 @@ def test_states_may_lie_outside_of_the_box(learner):
         (lambda: linear_model((0,), (1,), 0), "num_actions must be at least 1"),
         (lambda: linear_model((0,), (1,), 2, "lerned"), "did you mean 'learned'"),
         (lambda: linear_model((0,), (1,), 2, length_scale=0.0), "length_scale"),
+        (lambda: tiles(q_learning(4, 2), (0, 0), (1, 1), 2), "num_states of at least 5"),
+        (lambda: tiles(q_learning(9, 2), (0, 0), (1, 1), (2, 2, 2)), "bins must be 2 whole"),
+        (lambda: Prototypes((0,), (1,), 2, "q", 0.1), "learner must be a TabularLearner"),
+        (lambda: prototypes(q_learning(9, 2), (0,), (1,), 0.0), "radius"),
         (lambda: OBJECT_LEVEL["linear_model"](make_env("bandit"), 9), "have indices"),
     ],
 )
@@ -123,9 +144,42 @@ def test_what_is_refused_is_refused_in_one_line(make, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["linear_model"])
+VECTOR_LEARNERS = ["linear_model", "least_squares_value_iteration", "prototypes", "tiles"]
+
+
+@pytest.mark.parametrize("name", VECTOR_LEARNERS)
 def test_registered_learners_are_made_for_an_environments_scales(name):
     space = SimpleNamespace(low=-1.0, high=jnp.array([1.0, 2.0]), shape=(2,))
     learner = OBJECT_LEVEL[name](SimpleNamespace(learner_space=space, num_actions=A), 20)
     assert learner.num_actions == A
     assert isinstance(learner.estimates(learner.init(), jnp.zeros(2)), Estimates)
+
+
+# --- tables on vectors --------------------------------------------------------------------------
+
+
+def test_tiles_are_counted_in_c_order_and_ends_are_a_state_of_their_own():
+    learner = tiles(q_learning(7, A), LOW, HIGH, (2, 3))
+    table = learner.init()
+    places = {(-0.5, 0.5): 0, (-0.1, 2.0): 1, (-9.0, 9.0): 2, (0.0, 0.0): 3, (1.0, 4.0): 5}
+    for place, tile in places.items():
+        assert learner.index(table, learner.scaled(jnp.array(place))) == tile
+    table = learner.update(table, jnp.array([-0.5, 0.5]), 1, 3.0, jnp.array([1.0, 4.0]), True)
+    assert learner.estimates(table, jnp.array([-0.9, 0.1])).q.tolist() == [0, 3]
+    assert learner.estimates(table, jnp.array([1.0, 4.0])).visits.tolist() == [0, 0]
+    table = learner.update(table, jnp.array([1.0, 4.0]), 0, 1.0, jnp.array([-0.5, 0.5]), False)
+    assert learner.estimates(table, jnp.array([1.0, 4.0])).q[0] == pytest.approx(1 + 0.95 * 3)
+
+
+def test_prototypes_are_where_states_were_met_first():
+    learner = prototypes(q_learning(4, A), LOW, HIGH, 0.5)
+    table = learner.init()
+    points = [(0.0, 2.0), (0.4, 2.0), (0.6, 2.0), (0.0, 3.2), (-1.0, 0.0), (1.0, 0.0)]
+    indices = []
+    for place in points:
+        u = learner.scaled(jnp.array(place))
+        table = learner.meet(table, u)
+        indices.append(int(learner.index(table, u)))
+    # The fourth opens the third and last one; of the others, each is with the nearest.
+    assert indices == [0, 0, 1, 2, 0, 1]
+    assert table.number == 3
