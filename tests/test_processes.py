@@ -1,12 +1,9 @@
 """A run in two processes on one machine."""
 
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +14,7 @@ from jax.errors import JaxRuntimeError
 from rl3jax import processes, train
 from rl3jax.checks import ConfigError
 from rl3jax.processes import Processes, join
+from tests.children import Child
 
 SMALL = (
     "--n-tasks=16", "--horizon=8", "--minibatches=2", "--epochs=1", "--width=8",
@@ -57,21 +55,15 @@ train.main()
 def start(tmp_path_factory):
     """Starts processes in float64; they compile what is the same only once."""
     compiled = {
-        "JAX_ENABLE_COMPILATION_CACHE": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "enable_compilation_cache": True,
+        "compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "persistent_cache_min_compile_time_secs": 0.0,
     }
 
     def start(flags, *, environment=None, meeting=60, signal="SIGKILL", iterations=10**9):
         """A process of a run that gets a signal in the iteration after so many."""
         program = PROGRAM.format(meeting=meeting, signal=signal, iterations=iterations)
-        return subprocess.Popen(
-            [sys.executable, "-c", program, *flags],
-            env=os.environ | compiled | {"JAX_ENABLE_X64": "1"} | (environment or {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Child("-c", program, *flags, environment=environment, enable_x64=True, **compiled)
 
     return start
 
