@@ -50,7 +50,8 @@ FLAGS = [f"--{name.replace('_', '-')}" for name in sorted(FIELDS)]
 OTHER_FLAGS = [
     "--log", "--resume", "--init-from", "--seeds", "--grid", "--baselines", "--policy", "--out",
     "--against", "--task", "--fps", "--every", "--dpi", "--actions", "--batch-size",
-    "--process-id", "--num-processes", "--coordinator", "--help", "-h", "--no-such-flag", "--n-task",
+    "--process-id", "--num-processes", "--coordinator", "--help", "-h", "--no-such-flag",
+    "--n-task",
     "--config.env", "--warm-start", "--no-warm-start", "---", "--",
 ]  # fmt: skip
 GRIDS = [
