@@ -55,10 +55,11 @@ class PlannerAgent(IndexAgent):
 
     @override
     def take_in(self, carry: LearnerCarry, interaction: Interaction) -> LearnerCarry:
-        action, reward, s_next, terminated, _, s_now = interaction
-        learner = self.bound_learner
-        table = learner.update(carry.table, carry.state, action, reward, s_next, terminated)
-        return LearnerCarry(table, s_now)
+        i = interaction
+        table = self.bound_learner.update(
+            carry.table, carry.state, i.action, i.reward, i.s_next, i.terminated
+        )
+        return LearnerCarry(table, i.s_now)
 
     @override
     def overflowed(self, carry: LearnerCarry) -> Bool[Array, ""]:
