@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from rl3jax.checks import ConfigError, shown
@@ -45,7 +46,7 @@ class VectorLearner(ObjectLearner):
         """D."""
         return len(self.low)
 
-    def scaled(self, s: Float[Array, " D"]) -> Float[Array, " D"]:
+    def scaled(self, s: Float[ArrayLike, " D"]) -> Float[Array, " D"]:
         """The state on a scale of −1 at `low` to 1 at `high`."""
         s = jnp.asarray(s, float)
         low, high = jnp.asarray(self.low, s.dtype), jnp.asarray(self.high, s.dtype)
@@ -73,7 +74,7 @@ def scales_of(env: Any, learner: str) -> tuple[Vector, Vector, int]:
     Raises:
         ConfigError: if its states have indices.
     """
-    space = getattr(env, "learner_space", None)
+    space: Any = getattr(env, "learner_space", None)
     if getattr(env, "num_states", None) is not None or not hasattr(space, "low"):
         raise ConfigError(
             f"object_level {learner} is for states that are vectors; those of "
