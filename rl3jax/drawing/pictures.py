@@ -159,7 +159,7 @@ def film_seconds(
 def panels(episodes: Mapping[str, MetaEpisode], dpi: int = DPI) -> Image:
     """Key moments in one picture: two rows of a single meta-episode, or a row of each.
 
-    A row of companions stands below the row of the views whose they are.
+    Companions stand in a row below that of their views.
     """
     view = view_type(next(iter(episodes.values())).env)
     count = view.columns * (2 if len(episodes) == 1 else 1)
