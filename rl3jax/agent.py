@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from typing_extensions import override
 
 from rl3jax.checks import ConfigError, one_line, shown
@@ -51,6 +51,25 @@ class Interaction(NamedTuple):
     s_now: State
     waiting: jax.Array | bool
     restarted: jax.Array
+
+    def unless_waiting(self, idle: Any, new: Any) -> Any:
+        """`new`, a pytree, but `idle` where the episode was waiting."""
+        if self.waiting is False:
+            return new
+        return jax.tree.map(lambda x, y: jnp.where(self.waiting, x, y), idle, new)
+
+
+def learnt(
+    learner: ObjectLearner,
+    table: Any,
+    s: State,
+    index: Int[Array, ""],
+    interaction: Interaction,
+) -> Any:
+    """The learner's table after an interaction in state `s`, with the action of that index."""
+    _, reward, s_next, terminated, *_ = interaction
+    new = learner.update(table, s, index, reward, s_next, terminated)
+    return interaction.unless_waiting(table, new)
 
 
 def cast(name: str, value: Any, like: jax.Array | None) -> Array:
@@ -280,24 +299,19 @@ class PolicyAgent(Agent):
 
     @override
     def take_in(self, carry: PolicyCarry, interaction: Interaction) -> PolicyCarry:
-        action, reward, s_next, terminated, _, s_now, waiting, restarted = interaction
-        index = self.distribution.index(action)
-        table = self.bound_learner.update(
-            carry.table, carry.state, index, reward, s_next, terminated
+        index = self.distribution.index(interaction.action)
+        nothing = self.distribution.no_action(), jnp.zeros_like(interaction.reward)
+        action, reward = interaction.unless_waiting(
+            nothing, (interaction.action, interaction.reward)
         )
-        if waiting is not False:
-            nothing = carry.table, self.distribution.no_action(), jnp.zeros_like(reward)
-            table, action, reward = jax.tree.map(
-                lambda idle, new: jnp.where(waiting, idle, new), nothing, (table, action, reward)
-            )
         return dataclasses.replace(
             carry,
-            table=table,
-            state=s_now,
+            table=learnt(self.bound_learner, carry.table, carry.state, index, interaction),
+            state=interaction.s_now,
             previous_action=action,
             previous_reward=reward,
             t=carry.t + 1,
-            episode_step=jnp.where(restarted, 0, carry.episode_step + 1),
+            episode_step=jnp.where(interaction.restarted, 0, carry.episode_step + 1),
         )
 
     @override

@@ -284,7 +284,7 @@ def test_values_of_every_domain_algorithm_preset_and_horizon():
             }, name
             assert all(owner_of(option) for option in expected.keys() - found.keys())
             new = found.keys() - expected.keys() - {"env", "variation", "algo", "preset", "horizon"}
-            assert {found[option] for option in new} <= {None, "plain"}
+            assert {found[option] for option in new} <= {None, False, "plain"}
 
 
 def test_unknown_preset_names_the_nearest():

@@ -16,7 +16,7 @@ from rl3jax.baselines.registry import (
     names,
     tuned_constant,
 )
-from rl3jax.baselines.uniform import UniformAgent
+from rl3jax.baselines.uniform import UniformAgent, UniformBoxAgent
 
 __all__ = [
     "BASELINES",
@@ -34,6 +34,7 @@ __all__ = [
     "ThompsonAgent",
     "Ucb1Agent",
     "UniformAgent",
+    "UniformBoxAgent",
     "bayes_optimal_return",
     "make_baseline",
     "names",

@@ -263,7 +263,7 @@ def _action_names(episode: MetaEpisode) -> list[str]:
 def _ends(x: Float[np.ndarray, " n"]) -> tuple[float, float]:
     """Somewhat beyond the least and the largest, and never the same."""
     low, high = float(x.min()), float(x.max())
-    margin = 0.05 * (high - low) + 1e-3
+    margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
 
 

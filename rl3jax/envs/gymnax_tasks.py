@@ -43,6 +43,7 @@ DERIVED: dict[type, dict[str, tuple[str, Callable[[Any], Any]]]] = {
     },
 }
 """Parameters that follow from others: from which, and how. A link is a homogeneous rod."""
+LIMIT = "max_steps_in_episode"
 LARGEST_SCALE = 1e30
 SIGN = "action_sign"
 """In a task: −1 where actions have the opposite effect, else 1."""
@@ -90,13 +91,10 @@ class GymnaxDistribution(VectorEnvironment):
     def params(self, task: Mapping[str, Any]) -> Any:
         """Gymnax's parameters in a task."""
         fields = {name: value for name, value in task.items() if name != SIGN}
+        limit = self.task_horizon
         return _with_derived(
-            self.inner, dataclasses.replace(_defaults(self.inner), **fields, **self._limits)
+            self.inner, dataclasses.replace(_defaults(self.inner), **fields, **{LIMIT: limit})
         )
-
-    @property
-    def _limits(self) -> dict[str, int]:
-        return {"max_steps_in_episode": self.task_horizon}
 
     @property
     def may_end(self) -> bool:  # type: ignore[override]
@@ -106,7 +104,7 @@ class GymnaxDistribution(VectorEnvironment):
     @property
     def task_horizon(self) -> int:
         """The environment's own time limit, unless another is given."""
-        return self.time_limit or int(_defaults(self.inner).max_steps_in_episode)
+        return self.time_limit or int(getattr(_defaults(self.inner), LIMIT))
 
     @property
     def learner_space(self) -> spaces.Box:
@@ -335,6 +333,8 @@ def _check_inner(inner: Any) -> None:
             f"{name} draws its task anew at each reset, so that restarts would change it; write "
             "such a distribution as an rl3jax.TaskDistribution"
         )
+    if not hasattr(inner.default_params, LIMIT):
+        raise ConfigError(f"default_params of {name} must be a dataclass that has {LIMIT}")
     space = _action_space(inner)
     is_box = isinstance(space, spaces.Box) and len(space.shape) == 1
     if not (isinstance(space, spaces.Discrete) or is_box):

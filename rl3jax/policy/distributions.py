@@ -70,6 +70,10 @@ class ActionDistribution(abc.ABC):
         """What object-level learners take of an action as it is played, int32."""
         return action
 
+    def anchor(self, index: Int[Array, ""]) -> Action:
+        """The action, as it is played, that learners know by an index."""
+        return index
+
     def with_actions(self, features: Features) -> Features:
         """What learners give, and for a policy of other actions than theirs the best of theirs."""
         return features
@@ -249,6 +253,10 @@ class Gaussian(ActionDistribution):
         """That of the nearest anchor, the first of equals, int32."""
         away = self._shown_anchors - self.show(action)[None]
         return jnp.argmin(jnp.square(away).sum(axis=1)).astype(jnp.int32)
+
+    def anchor(self, index: Int[Array, ""]) -> Float[Array, " n"]:
+        """That anchor."""
+        return jnp.asarray(self.anchors)[index]
 
     @property
     def _shown_anchors(self) -> Float[Array, "A n"]:

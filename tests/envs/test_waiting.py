@@ -10,10 +10,10 @@ import pytest
 from gymnax.environments import spaces
 
 import rl3jax
-from rl3jax import Config, make_trainer
-from rl3jax.baselines import UniformAgent
+from rl3jax import Config, make_env, make_trainer
+from rl3jax.baselines import PlannerAgent, UniformAgent
 from rl3jax.envs import Advance, VectorEnvironment
-from rl3jax.object_level import COUNT, PLAIN, REWARD, Feature, ObjectLearner
+from rl3jax.object_level import COUNT, PLAIN, REWARD, Estimates, Feature, ObjectLearner, none
 from rl3jax.rollout import rollouts, sample_tasks
 
 LIMIT, H = 5, 12
@@ -57,7 +57,9 @@ class Notes(ObjectLearner):
         return {"count": count, "reward": r, "s_next": s_next}
 
     def estimates(self, table, s):
-        raise NotImplementedError
+        q = jnp.array([0.0, 1.0])
+        visits = jnp.full(2, table["count"][0]).astype(jnp.int32)
+        return Estimates(q, visits, q_optimistic=q[::-1] * table["count"][0])
 
     def features(self, table, s):
         return OrderedDict(
@@ -127,6 +129,20 @@ def test_the_learner_is_told_nothing_by_an_observation_of_waiting():
     )
     assert (idle.table["count"][0], learnt.table["count"][0]) == (0, 1)
     assert (idle.t, idle.episode_step, idle.previous_reward) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_planner_learns_and_waits_like_a_policy(careful):
+    agent = PlannerAgent.for_env(Notes(2), Fuse(), careful)
+    carry = agent.init(np.zeros(1))
+    carry = agent.observe(carry, 1, 2.0, [1.0], False, False, [1.0])
+    action, carry = agent.act(carry, jax.random.key(0))
+    assert action == careful
+    idle = agent.observe(carry, 1, 0.0, [1.0], False, False, [1.0], waiting=True)
+    assert idle.table["count"][0] == 1
+    robot = PlannerAgent.for_env(none(None, 9), make_env("point-robot"), careful=True)
+    action, _ = robot.act(robot.init(np.zeros(2)), jax.random.key(0))
+    assert tuple(action.tolist()) in robot.actions.anchors
 
 
 def test_scores_are_sums_of_returns_by_episode():
