@@ -90,8 +90,8 @@ class Pendulum(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Rewards are of the size of ten, values of hundreds."""
-        del algo, horizon
-        return {"n_tasks": 256, "reward_scale": 0.1, "critic_scale": 0.01, "value_scale": 100.0}
+        own = {"n_tasks": 256, "reward_scale": 0.1, "critic_scale": 0.01, "value_scale": 100.0}
+        return super().training_defaults(algo, horizon) | own
 
     @property
     def _usual_ranges(self) -> dict[str, tuple[float, ...]]:
@@ -151,8 +151,8 @@ class MountainCar(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of the size of a hundred."""
-        del algo, horizon
-        return {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | own
 
     @property
     def vary(self) -> Ranges:
@@ -263,8 +263,8 @@ class CartPole(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of the size of a hundred."""
-        del algo, horizon
-        return {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | own
 
     @property
     def vary(self) -> Ranges:
@@ -313,8 +313,8 @@ class Acrobot(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of the size of a hundred."""
-        del algo, horizon
-        return {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | own
 
     @property
     def vary(self) -> Ranges:

@@ -57,6 +57,12 @@ class VectorEnvironment(TaskDistribution):
     when_ended: str = "wait"
     may_end: bool = True
 
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """Object-level RL that knows vectors."""
+        del horizon
+        return {"object_level": "linear_model"} if algo == "rl3" else {}
+
     @abc.abstractmethod
     def start(self, key: PRNGKeyArray, task: Any) -> tuple[Any, Float[ArrayLike, " D"]]:
         """The dynamics' state that an episode starts in, and its vector. The key is consumed."""
