@@ -20,13 +20,16 @@ def test_resolve_leaves_no_shared_field_open():
         "variation", "preset", "minibatch_tasks", "out", "devices", "rollout_chunk",
         "gradient_chunk", "memory_limit",
     }  # fmt: skip
-    open_in_value_iteration = {"max_sweeps", "successor_slots", "optimism"}
+    open_in = {
+        "value_iteration": {"max_sweeps", "successor_slots", "optimism"},
+        "local_model": {"optimism"},
+        "linear_model": {"anchors_along"},
+    }
     for env in [*ENVIRONMENTS, "rl3jax.envs:Bandit"]:
         config = Config(env=env).resolve()
         missing = {name for name, value in config.to_dict().items() if value is None}
         missing -= set(config.parts[0].options)
-        is_local = config.object_level == "local_model"
-        assert missing == open_by_design | ({"optimism"} if is_local else open_in_value_iteration)
+        assert missing == open_by_design | open_in[config.object_level]
 
 
 def test_resolve_is_idempotent_and_keeps_what_was_given():

@@ -52,6 +52,18 @@ def test_a_run_resumes_is_scored_and_drawn(tmp_path, capsys):
     assert picture.stat().st_size > 0
 
 
+@pytest.mark.parametrize("env", ["pendulum", "cartpole"])
+def test_by_default_a_policy_is_shown_what_a_linear_model_knows(env):
+    """Of the anchors where actions lie in a box, and the best of them."""
+    small = dict(width=4, n_tasks=2, horizon=12, minibatches=1, num_frequencies=4, anchors_along=2)
+    trainer = make_trainer(Config(env=env, **small))
+    fields = trainer.layout.fields
+    assert ("best_action" in fields) == (env == "pendulum")
+    assert len(range(trainer.layout.size)[fields["advantages"]]) == trainer.env.num_actions
+    _, metrics = trainer.update(trainer.init(jax.random.key(0)))
+    assert np.isfinite(list(metrics.to_dict().values())).all()
+
+
 def test_a_run_in_a_gymnax_environment_knows_it_again(tmp_path):
     config = Config(algo="rl2", width=4, n_tasks=2, horizon=9, minibatches=1)
     trainer = make_trainer(config, env=ENDLESS)

@@ -89,8 +89,8 @@ class Config:
     """Units: layer width (markov), GRU units, or the transformer's d. None: 128, 256, 64; paper:
     markov 64."""
     object_level: str | None = None
-    """Object-level RL of rl3: value_iteration, q_learning or local_model. None: gridworld under rl3
-    local_model, else value_iteration."""
+    """Object-level RL of rl3: value_iteration, q_learning, local_model or linear_model. None:
+    gridworld under rl3 local_model, physics and point-robot linear_model, else value_iteration."""
     head: str | None = None
     """Of the policy: plain, or planning (it starts as the object-level plan). None: gridworld under
     rl3 with local_model planning, else plain."""

@@ -90,12 +90,8 @@ class Pendulum(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Rewards are of the size of ten, values of hundreds."""
-        return super().training_defaults(algo, horizon) | {
-            "n_tasks": 256,
-            "reward_scale": 0.1,
-            "critic_scale": 0.01,
-            "value_scale": 100.0,
-        }
+        own = {"n_tasks": 256, "reward_scale": 0.1, "critic_scale": 0.01, "value_scale": 100.0}
+        return super().training_defaults(algo, horizon) | own
 
     @property
     def _usual_ranges(self) -> dict[str, tuple[float, ...]]:
@@ -155,11 +151,8 @@ class MountainCar(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of the size of a hundred."""
-        return super().training_defaults(algo, horizon) | {
-            "n_tasks": 256,
-            "critic_scale": 0.1,
-            "value_scale": 50.0,
-        }
+        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | own
 
     @property
     def vary(self) -> Ranges:
@@ -270,11 +263,8 @@ class CartPole(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of the size of a hundred."""
-        return super().training_defaults(algo, horizon) | {
-            "n_tasks": 256,
-            "critic_scale": 0.1,
-            "value_scale": 50.0,
-        }
+        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | own
 
     @property
     def vary(self) -> Ranges:
@@ -323,11 +313,8 @@ class Acrobot(ClassicControl):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of the size of a hundred."""
-        return super().training_defaults(algo, horizon) | {
-            "n_tasks": 256,
-            "critic_scale": 0.1,
-            "value_scale": 50.0,
-        }
+        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | own
 
     @property
     def vary(self) -> Ranges:

@@ -59,7 +59,8 @@ class PointRobot(VectorEnvironment):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of tens."""
-        return super().training_defaults(algo, horizon) | {"n_tasks": 512, "critic_scale": 0.1}
+        own = {"n_tasks": 512, "critic_scale": 0.1}
+        return super().training_defaults(algo, horizon) | own
 
     @property
     def learner_space(self) -> spaces.Box:

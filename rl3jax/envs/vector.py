@@ -60,8 +60,8 @@ class VectorEnvironment(TaskDistribution):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Object-level RL by a linear model that starts with what tasks have in common."""
-        del algo, horizon
-        return {"object_level": "linear_model", "prior": "learned"}
+        del horizon
+        return {"object_level": "linear_model", "prior": "learned"} if algo == "rl3" else {}
 
     @abc.abstractmethod
     def start(self, key: PRNGKeyArray, task: Any) -> tuple[Any, Float[ArrayLike, " D"]]:
