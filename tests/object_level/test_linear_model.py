@@ -211,13 +211,18 @@ def test_a_corridor_is_solved():
 def test_standard_errors_are_those_of_one_step():
     options = {"num_frequencies": 0, "anchors_along": 2, "discount": 0.5}
     learner = linear_model((-1.0,), (1.0,), 1, **options, standard_errors=True)
-    table = learner.init()
-    for r in (1.0, 3.0, 2.0, 0.0):
-        table = learner.update(table, jnp.zeros(1), 0, r, jnp.zeros(1), False)
-    # At 0 the features are (0, 1): the mean of four rewards, no displacement and no end, whose
-    # values do not matter since all anchors have the same.
-    table = table.replace(values=jnp.zeros_like(table.values))
-    found = learner.estimates(table, jnp.zeros(1))
+
+    @jax.jit
+    def run():
+        table = learner.init()
+        for r in (1.0, 3.0, 2.0, 0.0):
+            table = learner.update(table, jnp.zeros(1), 0, r, jnp.zeros(1), False)
+        # At 0 the features are (0, 1): the mean of four rewards, no displacement and no end, whose
+        # values do not matter since all anchors have the same.
+        table = table.replace(values=jnp.zeros_like(table.values))
+        return learner.estimates(table, jnp.zeros(1))
+
+    found = run()
     gram, rewards = 4 + 0.01, np.array([1.0, 3.0, 2.0, 0.0])
     squares = np.square(rewards).sum() - rewards.sum() ** 2 / gram
     assert found.q_stderr[0] == pytest.approx(np.sqrt(squares / 4 / gram), rel=1e-4)

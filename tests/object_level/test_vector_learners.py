@@ -78,21 +78,25 @@ def test_a_learner_is_static_and_rebuilt_from_what_files_hold_of_it(learner):
     assert agent_files._rebuild(held, ObjectLearner) == learner
 
 
-def test_before_any_data_nothing_is_known(learner):
-    estimates = learner.estimates(learner.init(), jnp.array([0.3, 5.0]))
-    assert estimates.q.tolist() == [0.0] * A
-    assert estimates.visits.tolist() == [0] * A
+def test_at_first_nothing_is_known_and_then_something_of_the_same_shape(learner):
+    """Also of states outside of the box."""
+    far = jnp.array([50.0, -30.0])
 
+    @jax.jit
+    def before_and_after():
+        empty = learner.init()
+        table = learner.update(empty, jnp.array([-7.0, 9.0]), 1, 1.0, far, True)
+        return [(t, learner.estimates(t, far)) for t in (empty, table)]
 
-def test_shapes_and_dtypes_stay(learner):
-    empty = learner.init()
-    table = learner.update(empty, jnp.zeros(2), 1, 1.0, jnp.ones(2), False)
-    chex.assert_trees_all_equal_shapes_and_dtypes(table, empty)
-    estimates = learner.estimates(table, jnp.zeros(2))
-    assert estimates.visits.dtype == jnp.int32
-    assert estimates.q.dtype == jnp.float32
-    for x in jax.tree.leaves(dataclasses.replace(estimates, v_stderr=None)):
+    (empty, before), (table, after) = before_and_after()
+    assert before.q.tolist() == [0.0] * A
+    assert before.visits.tolist() == [0] * A
+    chex.assert_trees_all_equal_shapes_and_dtypes((table, after), (empty, before))
+    assert after.visits.dtype == jnp.int32
+    assert after.q.dtype == jnp.float32
+    for x in jax.tree.leaves(dataclasses.replace(after, v_stderr=None)):
         assert x.shape == (A,)
+        assert np.isfinite(x).all()
 
 
 def test_vmap_is_a_loop_and_jit_changes_nothing(learner):
@@ -114,12 +118,6 @@ def test_double_precision_is_used_when_enabled(learner):
         kinds = {leaf.dtype for leaf in jax.tree.leaves(table)}
     assert jnp.float32 not in kinds
     assert estimates.q.dtype == jnp.float64
-
-
-def test_states_may_lie_outside_of_the_box(learner):
-    far = [jnp.array([-7.0, 9.0]), 0, 1.0, jnp.array([50.0, -30.0]), True]
-    table = learner.update(learner.init(), *far)
-    assert np.isfinite(learner.estimates(table, far[3]).q).all()
 
 
 @pytest.mark.parametrize(
