@@ -262,8 +262,16 @@ class CartPole(ClassicControl):
 
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """Values of the size of a hundred."""
-        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        """Values of the size of a hundred. Every step pays: what is unknown must be worth more."""
+        own = {
+            "n_tasks": 256,
+            "critic_scale": 0.1,
+            "value_scale": 50.0,
+            "optimism": 20.0,
+            "optimism_weight": 0.1,
+            "planning_discount": 0.95,
+            "anchors_along": 7,
+        }
         return super().training_defaults(algo, horizon) | own
 
     @property
