@@ -80,6 +80,7 @@ class PlannerAgent(Agent):
         learner, table, s = self.bound_learner, carry.table, carry.state
         estimates = learner.estimates(table, s)
         q = estimates.q if self.careful else estimates.q_optimistic
+        assert q is not None
         if self.switches:
             has_paid = learner.features(table, s)["best_reward"].numbers[0] > 0
             q = jnp.where(has_paid, estimates.q, q)
