@@ -98,9 +98,10 @@ def describe_kinds(kinds: Kinds) -> list[dict[str, Any]]:
     `neighbours` are kinds that are adjacent more often than by chance, and how much.
     """
     kinds, reward = jax.device_get((kinds, kinds.reward))
+    moves = np.asarray(kinds.moves)
     share = np.exp(kinds.log_share)
-    main = np.einsum("c,cak->ak", share[1:], kinds.moves[1:]).argmax(axis=1)
-    slips = 1 - np.take_along_axis(kinds.moves, main[None, :, None], axis=2)[..., 0]
+    main = np.einsum("c,cak->ak", share[1:], moves[1:]).argmax(axis=1)
+    slips = 1 - np.take_along_axis(moves, main[None, :, None], axis=2)[..., 0]
     listed = [int(c) for c in np.argsort(-share) if share[c] >= LEAST_SHARE]
     ratio = np.exp(kinds.affinity)
     return [
