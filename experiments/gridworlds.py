@@ -153,10 +153,8 @@ def _kinds_line(row: Row, theirs: Row, found: Gathered) -> list[str]:
     if not results:
         return [row.title, tables.NOTHING, tables.NOT_RUN, *[tables.NOTHING] * 4,
                 *published_cells, last]  # fmt: skip
-    cells = [
-        tables.scores_cell(found.scores(row, name))
-        for name in ("rl3 greedy", "rl3 sampled", *PLANS)
-    ]
+    scores = [found.scores(row, name) for name in ("rl3 greedy", "rl3 sampled", *PLANS)]
+    cells = [tables.scores_cell(own) if own else tables.NOTHING for own in scores]
     better = tables.paired_cell(results, "rl3 greedy", "planner")
     return [row.title, tables.preset_cell(results), *cells, better, *published_cells, last]
 

@@ -11,7 +11,7 @@ import pytest
 
 from rl3jax.checks import ConfigError
 from rl3jax.config import Config, Hyperparams
-from rl3jax.envs import ENVIRONMENTS
+from rl3jax.envs import ENVIRONMENTS, env_class
 from rl3jax.registry import owner_of
 
 
@@ -29,7 +29,8 @@ def test_resolve_leaves_no_shared_field_open():
         config = Config(env=env).resolve()
         missing = {name for name, value in config.to_dict().items() if value is None}
         missing -= set(config.parts[0].options)
-        assert missing == open_by_design | open_in[config.object_level]
+        decided = env_class(env).training_defaults(config.algo, config.horizon).keys()
+        assert missing == (open_by_design | open_in[config.object_level]) - decided
 
 
 def test_resolve_is_idempotent_and_keeps_what_was_given():

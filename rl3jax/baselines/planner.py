@@ -26,7 +26,8 @@ PLANNERS = ("planner", "planner-switch")
 class PlannerAgent(Agent):
     """Greedy in the plans of an object-level learner; ties are broken at random.
 
-    Of actions in a box it takes anchors.
+    What is expected counts as certain (certainty equivalence: Kumar and Varaiya 1986). Of actions
+    in a box it takes anchors.
 
     Attributes:
         learner_params, learner: whose plans they are.

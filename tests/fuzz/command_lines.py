@@ -138,7 +138,8 @@ def _sweep(args: sweep.SweepArgs) -> None:
 
 def _evaluate(args: evaluate.EvaluateArgs) -> None:
     config = evaluate._config(args)
-    evaluate._contenders(args, config, config_env(config))
+    env = config_env(config)
+    evaluate._contenders(args, config, env, evaluate._agent(args, env))
 
 
 def _render(args: render.RenderArgs) -> None:

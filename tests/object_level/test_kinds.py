@@ -238,7 +238,7 @@ class Wanderer(Agent):
         return jax.random.randint(key, (), 0, self.learner.num_actions), carry
 
     def take_in(self, carry, interaction):
-        (s, table), (a, r, s_next, terminated, _, s_now) = carry, interaction
+        (s, table), (a, r, s_next, terminated, _, s_now, *_) = carry, interaction
         return s_now, self.learner.bind(self.params).update(table, s, a, r, s_next, terminated)
 
     def summarise(self, carry, transitions):
