@@ -14,7 +14,6 @@ from rl3jax.rollout import rollout
 from rl3jax.trainer import Trainer, TrainState
 
 FOUND = (FloatingPointError, jax.errors.KeyReuseError, jax.errors.JAXTypeError)
-CHECKS = ("jax_debug_nans", "jax_debug_key_reuse", "jax_check_tracer_leaks")
 
 
 @contextlib.contextmanager
@@ -24,19 +23,16 @@ def jax_checks() -> Iterator[None]:
     Raises:
         ConfigError: at the first of them, with the line of source that it comes from.
     """
-    before = {name: jax.config.values[name] for name in CHECKS}
-    for name in CHECKS:
-        jax.config.update(name, True)
     try:
-        yield
+        # This thread's settings: a `with jax.debug_nans(False)` inside would end the global check
+        # of NaNs for all compiled functions that have run once.
+        with jax.debug_nans(True), jax.debug_key_reuse(True), jax.check_tracer_leaks(True):
+            yield
     except Exception as error:
         # Of leaks JAX has no class of its own.
         if not isinstance(error, FOUND) and "Leaked" not in str(error):
             raise
         raise ConfigError(f"--debug: {_first_line(error)}, {_source(error)}") from error
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
 
 
 def check_indices(trainer: Trainer, state: TrainState, key: PRNGKeyArray) -> None:

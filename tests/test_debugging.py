@@ -9,14 +9,15 @@ import pytest
 
 from rl3jax import Config, make_trainer
 from rl3jax.checks import ConfigError
-from rl3jax.debugging import CHECKS, check_indices, jax_checks
+from rl3jax.debugging import check_indices, jax_checks
 from rl3jax.envs import Bandit
 
 HERE = rf"at {re.escape(__file__)}:\d+$"
 
 
 def settings():
-    return [jax.config.values[name] for name in CHECKS]
+    """Of JAX, in this thread."""
+    return [jax.debug_nans.value, jax.debug_key_reuse.value, jax.check_tracer_leaks.value]
 
 
 def divide_by_zero():
@@ -47,6 +48,17 @@ def test_what_is_found_is_one_line_with_its_source(wrong, found):
         wrong()
     assert "\n" not in str(error.value)
     assert settings() == before
+
+
+def test_later_calls_are_checked_too_after_a_nan_that_is_meant():
+    divide = jax.jit(lambda x: x / x)
+    with jax_checks():
+        for _ in range(3):
+            divide(jnp.ones(()))
+            with jax.debug_nans(False):
+                divide(jnp.zeros(()))
+        with pytest.raises(FloatingPointError, match=r"invalid value .*nan"):
+            divide(jnp.zeros(()))
 
 
 def test_other_errors_are_as_ever():
