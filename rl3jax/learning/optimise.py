@@ -4,7 +4,6 @@ A part is whatever has parameters and a loss; `optimise` trains however many of 
 It knows neither PPO nor networks. Time is axis 0, tasks are axis 1.
 """
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -16,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from rl3jax.checks import largest_divisor
 from rl3jax.devices import Devices
+from rl3jax.lazy import imported
 
 Batch: TypeAlias = Any
 """A pytree of arrays `[T, B, ...]`."""
@@ -23,12 +23,6 @@ Diagnostics: TypeAlias = dict[str, Float[Array, "..."]]
 """Scalars by name."""
 Optimiser: TypeAlias = Any
 """An `optax.GradientTransformation`."""
-
-
-def optax() -> Any:
-    """The package, imported when it is used: that takes a third of the time of all our own."""
-    with jax.ensure_compile_time_eval():  # that may be in the middle of a trace
-        return importlib.import_module("optax")
 
 
 @struct.dataclass
@@ -192,8 +186,9 @@ def _train(
 ) -> tuple[Learned, Diagnostics]:
     (loss, said), grads = _gradient(part, passes, learned.params, part.prepare(minibatch), key)
     updates, opt_state = part.optimiser.update(grads, learned.opt_state, learned.params)
-    stats = {"loss": loss, "grad_norm": optax().tree.norm(grads), "trained": jnp.ones(()), **said}
-    return Learned(optax().apply_updates(learned.params, updates), opt_state), stats
+    optax = imported("optax")
+    stats = {"loss": loss, "grad_norm": optax.tree.norm(grads), "trained": jnp.ones(()), **said}
+    return Learned(optax.apply_updates(learned.params, updates), opt_state), stats
 
 
 def _gradient(part: Part, passes: Passes, params: Any, minibatch: Batch, key: PRNGKeyArray) -> Any:

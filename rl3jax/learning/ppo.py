@@ -17,13 +17,13 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax.config import Hyperparams
 from rl3jax.devices import Devices
+from rl3jax.lazy import imported
 from rl3jax.learning.optimise import (
     Diagnostics,
     Learned,
     Optimiser,
     Part,
     Passes,
-    optax,
     over_task_chunks,
 )
 from rl3jax.policy import ActionDistribution, Network
@@ -263,12 +263,12 @@ def optimiser(
     learning_rate = linear_schedule(
         hyperparams.learning_rate, hyperparams.final_learning_rate, progress
     )
-    made = optax()
-    return made.chain(
-        made.clip_by_global_norm(hyperparams.grad_clip),
-        made.add_decayed_weights(weight_decay),
-        made.scale_by_adam(eps=settings.adam_epsilon),
-        made.scale_by_learning_rate(learning_rate),
+    optax = imported("optax")
+    return optax.chain(
+        optax.clip_by_global_norm(hyperparams.grad_clip),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_adam(eps=settings.adam_epsilon),
+        optax.scale_by_learning_rate(learning_rate),
     )
 
 

@@ -5,10 +5,8 @@ record them and PPO compare those of then and now.
 """
 
 import abc
-import importlib
 import math
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
@@ -18,6 +16,7 @@ from gymnax.environments import spaces
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from rl3jax.checks import ConfigError, check_size, is_finite, shown
+from rl3jax.lazy import imported
 from rl3jax.object_level import PLAIN, Feature, Features
 from rl3jax.ranges import box_ends
 
@@ -165,13 +164,7 @@ class Categorical(ActionDistribution):
 
 
 def _categorical(logits: Float[Array, "*batch A"]) -> Any:
-    return _distrax().Categorical(logits, dtype=jnp.int32)
-
-
-def _distrax() -> ModuleType:
-    """It takes most of the time of an import of all, so it waits until it is needed."""
-    with jax.ensure_compile_time_eval():  # that may be in the middle of a trace
-        return importlib.import_module("distrax")
+    return imported("distrax").Categorical(logits, dtype=jnp.int32)
 
 
 LEAST_LOG_STD, MOST_LOG_STD = -5.0, 1.0
@@ -302,7 +295,7 @@ class Gaussian(ActionDistribution):
         width = MOST_LOG_STD - LEAST_LOG_STD
         start = math.log(-LEAST_LOG_STD / MOST_LOG_STD)  # the sigmoid makes 0 of it
         log_std = LEAST_LOG_STD + width * jax.nn.sigmoid(raw + start)
-        return _distrax().Normal(mean, jnp.exp(log_std))
+        return imported("distrax").Normal(mean, jnp.exp(log_std))
 
 
 class TanhGaussian(Gaussian):
