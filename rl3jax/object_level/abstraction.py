@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from rl3jax.checks import ConfigError
+from rl3jax.object_level.around import AroundTables, num_actions_of
 from rl3jax.object_level.base import Estimates, Features, Table, TabularLearner, count_feature
 from rl3jax.ranges import Positive, Size
 
@@ -40,21 +41,19 @@ class AbstractionTable:
 
 
 @dataclass(frozen=True)
-class Abstraction(TabularLearner):
+class Abstraction(AroundTables, TabularLearner):
     """A learner on clusters of neighbouring states (RL³, Bhatia et al., RL³-coarse).
 
     See `abstraction`. Coordinates are kept as tuples, so that the learner is hashable.
     """
 
-    learner: TabularLearner
     coordinates: tuple[tuple[float, ...], ...]
     radius: Positive
     size: Size
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.learner, TabularLearner):
-            raise ConfigError(f"learner must be a TabularLearner, not {self.learner!r:.50}")
+        self.check_learner()
         if self.learner.num_actions != self.num_actions:
             raise ConfigError(
                 f"learner must have num_actions {self.num_actions}, not {self.learner.num_actions}"
@@ -70,14 +69,6 @@ class Abstraction(TabularLearner):
                 f"coordinates must have num_states = {self.num_states} rows, not {len(coordinates)}"
             )
         object.__setattr__(self, "coordinates", coordinates)
-
-    def init_params(self, key: PRNGKeyArray) -> Any:
-        """Those of the learner on clusters."""
-        return self.learner.init_params(key)
-
-    def bind(self, params: Any) -> "Abstraction":
-        """Its learner with these parameters."""
-        return replace(self, learner=self.learner.bind(params)) if jax.tree.leaves(params) else self
 
     def init(self) -> AbstractionTable:
         """No state met, no cluster opened."""
@@ -176,10 +167,6 @@ class Abstraction(TabularLearner):
         """The values of each state's cluster."""
         return self.learner.q_table(table.learner)[_shown(table)]
 
-    def overflowed(self, table: AbstractionTable) -> Bool[ArrayLike, ""]:
-        """Whether the learner's table did."""
-        return self.learner.overflowed(table.learner)
-
 
 def _shown(table: AbstractionTable) -> Int[Array, " S"]:
     """The cluster whose estimates each state shows: if it was not met, one without data.
@@ -222,6 +209,5 @@ def abstraction(learner: TabularLearner, coordinates: Any, radius: float, size: 
     Raises:
         ValueError: if an argument is not allowed. The message is one line.
     """
-    num_actions = getattr(learner, "num_actions", 1)  # what is no learner is refused in Abstraction
     rows = _coordinates(coordinates)
-    return Abstraction(len(rows), num_actions, learner, rows, radius=radius, size=size)
+    return Abstraction(len(rows), num_actions_of(learner), learner, rows, radius=radius, size=size)

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from rl3jax.checks import ConfigError
+from rl3jax.object_level.around import AroundTables, num_actions_of
 from rl3jax.object_level.base import Estimates, Features, Table, TabularLearner
 from rl3jax.object_level.q_learning import q_learning
 from rl3jax.object_level.value_iteration import value_iteration
@@ -35,19 +36,16 @@ class DiscretisedTable:
 
 
 @dataclass(frozen=True)
-class Discretised(VectorLearner):
+class Discretised(AroundTables, VectorLearner):
     """A learner of tables, to which states that lie together are one.
 
     Attributes:
         learner: its states are 0 … S − 2, and S − 1 for all that end an episode.
     """
 
-    learner: TabularLearner
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.learner, TabularLearner):
-            raise ConfigError(f"learner must be a TabularLearner, not {self.learner!r:.50}")
+        self.check_learner()
         if self.learner.num_states < self.least_states:
             raise ConfigError(
                 f"learner must have num_states of at least {self.least_states}, one of them for "
@@ -67,14 +65,6 @@ class Discretised(VectorLearner):
         """The table after meeting a state: the same, unless overridden."""
         del u
         return table
-
-    def init_params(self, key: PRNGKeyArray) -> Any:
-        """Those of the learner on indices."""
-        return self.learner.init_params(key)
-
-    def bind(self, params: Any) -> "Discretised":
-        """Its learner with these parameters."""
-        return replace(self, learner=self.learner.bind(params)) if jax.tree.leaves(params) else self
 
     def init(self) -> DiscretisedTable:
         """No data, no prototypes."""
@@ -104,10 +94,6 @@ class Discretised(VectorLearner):
     def features(self, table: DiscretisedTable, s: Float[ArrayLike, " D"]) -> Features:
         """Those of the state's index."""
         return self.learner.features(table.learner, self.index(table, self.scaled(s)))
-
-    def overflowed(self, table: DiscretisedTable) -> Bool[ArrayLike, ""]:
-        """Whether the learner's table did."""
-        return self.learner.overflowed(table.learner)
 
 
 @dataclass(frozen=True)
@@ -175,7 +161,7 @@ def tiles(learner: TabularLearner, low: Any, high: Any, bins: Any) -> Tiles:
     bins = (bins,) * len(tuple(low)) if isinstance(bins, int) else tuple(int(n) for n in bins)
     if len(bins) != len(tuple(low)) or min(bins, default=0) < 1:
         raise ConfigError(f"bins must be {len(tuple(low))} whole numbers of at least 1, not {bins}")
-    return Tiles(low, high, _num_actions(learner), learner, bins)
+    return Tiles(low, high, num_actions_of(learner), learner, bins)
 
 
 def prototypes(learner: TabularLearner, low: Any, high: Any, radius: float) -> Prototypes:
@@ -193,11 +179,7 @@ def prototypes(learner: TabularLearner, low: Any, high: Any, radius: float) -> P
     Raises:
         ConfigError: if an argument is not allowed.
     """
-    return Prototypes(low, high, _num_actions(learner), learner, radius)
-
-
-def _num_actions(learner: Any) -> int:
-    return getattr(learner, "num_actions", 1)  # what is no learner is refused when it is made
+    return Prototypes(low, high, num_actions_of(learner), learner, radius)
 
 
 def make_tiles(

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Real
 
 from rl3jax.object_level.base import Estimates
 from rl3jax.object_level.fourier import FourierFeatures
-from rl3jax.object_level.regression import Posterior, observe, ridge, uncertainty, visits
+from rl3jax.object_level.regression import Posterior, observe_one, ridge, uncertainty, visits
 from rl3jax.object_level.vector import VectorLearner, scales_of
 from rl3jax.ranges import Count, NonNegative, Positive, Probability, Size
 
@@ -90,12 +90,9 @@ class LeastSquaresValueIteration(VectorLearner):
         """Keeps the transition; every few steps, values are fitted to all of them, once."""
         phi, phi_next = self.phi(self.scaled(s)), self.phi(self.scaled(s_next))
         r = jnp.asarray(r, phi.dtype)
-        model = jax.tree.map(lambda x: x[a], table.models)
-        model, gain = observe(model, phi, jnp.zeros(0, phi.dtype))
-        models = jax.tree.map(lambda old, new: old.at[a].set(new), table.models, model)
+        models, gain = observe_one(table.models, a, phi, jnp.zeros(0, phi.dtype))
         # What was entered before loses uncertainty as the posterior does.
-        lost = jnp.square(table.next_features @ gain.weights) * gain.variance
-        x = table.next_uncertainty.at[a].add(-lost)
+        x = table.next_uncertainty.at[a].add(-gain.lost_at(table.next_features))
         t = table.number
         table = dataclasses.replace(
             table,

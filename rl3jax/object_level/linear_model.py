@@ -22,7 +22,7 @@ from rl3jax.object_level.linear_prior import (
     nothing_shared,
     summarise_task,
 )
-from rl3jax.object_level.regression import Posterior, observe, ridge, uncertainty, visits
+from rl3jax.object_level.regression import Posterior, observe_one, ridge, uncertainty, visits
 from rl3jax.object_level.vector import VectorLearner, scales_of
 from rl3jax.ranges import Count, NonNegative, OneOf, Positive, Probability, Size
 
@@ -104,13 +104,12 @@ class LinearModel(VectorLearner):
         u, u_next = self.scaled(s), self.scaled(s_next)
         outcome = jnp.stack([jnp.asarray(r, u.dtype), jnp.asarray(terminated, u.dtype)])
         outputs = jnp.concatenate([u_next - u, outcome])
-        model = jax.tree.map(lambda x: x[a], table.models)
-        model, gain = observe(model, self.phi(u), outputs)
+        models, gain = observe_one(table.models, a, self.phi(u), outputs)
         # Anchors lose uncertainty as the posterior does: nothing is computed anew.
-        lost = jnp.square(self._places[1] @ gain.weights) * gain.variance
+        lost = gain.lost_at(self._places[1])
         table = dataclasses.replace(
             table,
-            models=jax.tree.map(lambda old, new: old.at[a].set(new), table.models, model),
+            models=models,
             uncertainty=table.uncertainty.at[a].add(-lost),
         )
         return self._plan(table, -(-len(lost) // self.steps_per_sweep))

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
 
 
 @struct.dataclass
@@ -45,6 +46,10 @@ class Gain(NamedTuple):
     weights: jax.Array
     variance: jax.Array
 
+    def lost_at(self, features: Float[Array, "k p"]) -> Float[Array, " k"]:
+        """What predictions at these features have lost of their `uncertainty`."""
+        return jnp.square(features @ self.weights) * self.variance
+
 
 def ridge(num_models: int, size: int, num_outputs: int, penalty: float) -> Posterior:
     """Posteriors before any data: weights of 0, with the precision `penalty`."""
@@ -72,6 +77,14 @@ def observe(
         number=posterior.number + 1,
     )
     return after, Gain(weights, variance)
+
+
+def observe_one(
+    models: Posterior, which: Int[ArrayLike, ""], features: Float[Array, " p"], outputs: Array
+) -> tuple[Posterior, Gain]:
+    """Several models' posteriors `[A, ...]`, of which one has made one more observation."""
+    after, gain = observe(jax.tree.map(lambda x: x[which], models), features, outputs)
+    return jax.tree.map(lambda old, new: old.at[which].set(new), models, after), gain
 
 
 def uncertainty(root: Float[Array, "*k p p"], features: Float[Array, " p"]) -> Float[Array, "*k"]:
