@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
-from rl3jax.agent import IndexAgent, Interaction, cast
+from rl3jax.agent import IndexAgent, Interaction, cast, learnt
 from rl3jax.baselines.ties import argmax_at_random
 from rl3jax.envs import Environment
 from rl3jax.object_level import ObjectLearner, q_learning, value_iteration
@@ -53,9 +53,9 @@ class EpsilonGreedyAgent(IndexAgent):
 
     @override
     def take_in(self, carry: LearnerCarry, interaction: Interaction) -> LearnerCarry:
-        action, reward, s_next, terminated, _, s_now, *_ = interaction
-        table = self.learner.update(carry.table, carry.state, action, reward, s_next, terminated)
-        return LearnerCarry(table, s_now)
+        action = interaction.action
+        table = learnt(self.learner, carry.table, carry.state, action, interaction)
+        return LearnerCarry(table, interaction.s_now)
 
     @override
     def overflowed(self, carry: LearnerCarry) -> Bool[Array, ""]:

@@ -26,6 +26,18 @@ class ClassicControl(GymnaxDistribution):
 
     ranges: ClassVar[dict[str, tuple[float, ...]]]
 
+    @classmethod
+    def training_horizon(cls, variation: str | None) -> int:
+        """Five episodes."""
+        del variation
+        return 1000
+
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """Values of the size of a hundred."""
+        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        return super().training_defaults(algo, horizon) | own
+
     def __post_init__(self) -> None:
         check_fields(self)
         for name, usual in self._usual_ranges.items():
@@ -82,15 +94,9 @@ class Pendulum(ClassicControl):
     gymnax_id = "Pendulum-v1"
 
     @classmethod
-    def training_horizon(cls, variation: str | None) -> int:
-        """Five episodes."""
-        del variation
-        return 1000
-
-    @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Rewards are of the size of ten, values of hundreds."""
-        own = {"n_tasks": 256, "reward_scale": 0.1, "critic_scale": 0.01, "value_scale": 100.0}
+        own = {"reward_scale": 0.1, "critic_scale": 0.01, "value_scale": 100.0}
         return super().training_defaults(algo, horizon) | own
 
     @property
@@ -141,18 +147,6 @@ class MountainCar(ClassicControl):
         super().__post_init__()
         if any(self._range(name) != usual for name, usual in self.ranges.items()):
             _check_admits_tasks(self)
-
-    @classmethod
-    def training_horizon(cls, variation: str | None) -> int:
-        """Five episodes."""
-        del variation
-        return 1000
-
-    @classmethod
-    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """Values of the size of a hundred."""
-        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
-        return super().training_defaults(algo, horizon) | own
 
     @property
     def vary(self) -> Ranges:
@@ -255,18 +249,9 @@ class CartPole(ClassicControl):
     ranges: ClassVar = {"force": (5.0, 15.0), "length": (0.25, 0.75), "mass": (0.05, 0.5)}
 
     @classmethod
-    def training_horizon(cls, variation: str | None) -> int:
-        """Five episodes."""
-        del variation
-        return 1000
-
-    @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """Values of the size of a hundred. Every step pays: what is unknown must be worth more."""
+        """Every step pays: what is unknown must be worth more."""
         own = {
-            "n_tasks": 256,
-            "critic_scale": 0.1,
-            "value_scale": 50.0,
             "optimism": 20.0,
             "optimism_weight": 0.1,
             "planning_discount": 0.95,
@@ -317,12 +302,6 @@ class Acrobot(ClassicControl):
         """Three episodes."""
         del variation
         return 1500
-
-    @classmethod
-    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """Values of the size of a hundred."""
-        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
-        return super().training_defaults(algo, horizon) | own
 
     @property
     def vary(self) -> Ranges:

@@ -97,7 +97,7 @@ class GymnaxDistribution(VectorEnvironment):
         )
 
     @property
-    def may_end(self) -> bool:  # type: ignore[override]
+    def may_end(self) -> bool:
         """Whether the environment has ends other than its time limit."""
         return _may_end(self.inner)
 

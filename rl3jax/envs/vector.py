@@ -51,11 +51,14 @@ class VectorEnvironment(TaskDistribution):
         when_ended: what an episode does that ends before its time limit: "restart" at once, or
             "wait" until then, where actions do nothing and rewards are 0. Episodes then are equally
             long, and what is summed over a budget of steps is their returns.
-        may_end: whether an episode can end before its time limit.
     """
 
     when_ended: str = "wait"
-    may_end: bool = True
+
+    @property
+    def may_end(self) -> bool:
+        """Whether an episode can end before its time limit."""
+        return True
 
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
