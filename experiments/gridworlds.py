@@ -18,11 +18,14 @@ from experiments.experiment import Experiment, Measured
 from experiments.gathered import OPTIMAL, Gathered
 from experiments.published import published
 from experiments.rows import Row, Training
-from experiments.scoring import algorithm_title, measure_scores, score_planners
+from experiments.scoring import algorithm_title, score_agents
+from rl3jax import baselines
 
 ALGORITHMS = ("rl2", "rl3", "rl3-coarse", "rl3-markov")
 KINDS = "rl3-kinds"
 """Ours in figures."""
+SUFFIX = "-kinds"
+"""Of names of rows that are played by them."""
 SHIFTED = ("dense", "deterministic", "watery", "dangerous", "corner")
 BUDGET = {"11x11": 250, "13x13": 350}
 
@@ -47,7 +50,7 @@ def rows(preset: str) -> list[Row]:
 def kinds_rows(preset: str) -> list[Row]:
     """Table 4 by learned kinds of states."""
     return [
-        dataclasses.replace(row, name=f"{row.name}-kinds", trainings={"rl3": _kinds(preset, row)})
+        dataclasses.replace(row, name=row.name + SUFFIX, trainings={"rl3": _kinds(preset, row)})
         for row in table_rows(preset)
     ]
 
@@ -100,10 +103,9 @@ def _config(preset: str, algo: str, variation: str) -> dict[str, Any]:
 
 def measure(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
     """Scores of trained agents, and of the plans of those that learn kinds."""
-    measured = measure_scores(row, seed, agents)
-    if row.name.endswith("-kinds"):
-        measured.scores.update(score_planners(row, agents["rl3"]))
-    return measured
+    del seed
+    plans = baselines.planners(agents["rl3"]) if row.name.endswith(SUFFIX) else {}
+    return Measured(score_agents(row, agents, plans))
 
 
 def baseline_rows() -> list[Row]:
@@ -193,7 +195,7 @@ def _bars(axis: Axes, found: Gathered, ours: bool) -> None:
 def _bar(row: Row, algo: str, found: Gathered) -> tuple[float, float] | None:
     """Mean over seeds, and half their range, or with one seed the standard error over tasks."""
     if algo == KINDS:
-        row, algo = dataclasses.replace(row, name=f"{row.name}-kinds"), "rl3"
+        row, algo = dataclasses.replace(row, name=row.name + SUFFIX), "rl3"
     scores = found.scores(row, f"{algo} greedy")
     if not scores:
         return None

@@ -1,7 +1,8 @@
 """Playing the held-out tasks of a row: trained agents for each seed, baselines once for all."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,12 @@ def measure_scores(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
     return Measured(score_agents(row, agents))
 
 
-def score_agents(row: Row, agents: dict[str, Any]) -> dict[str, Score]:
+def score_agents(
+    row: Row, agents: dict[str, Any], others: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Score]:
     """Trained agents by algorithm, each greedy ("rl3 greedy") and sampled ("rl3 sampled").
 
-    The optimal policy's score on the same tasks stands beside them.
+    The optimal policy's score on the same tasks stands beside them, and those of `others` by name.
     """
     optimum, seconds = _play(row, baselines.make_baseline(OPTIMAL, environment(row), row.horizon))
     title = baselines.BASELINES[OPTIMAL].title
@@ -38,15 +41,8 @@ def score_agents(row: Row, agents: dict[str, Any]) -> dict[str, Score]:
             played, seconds = _play(row, agent.replace(greedy=manner == "greedy"))
             title = f"{algorithm_title(algo)}, {manner}"
             scores[f"{algo} {manner}"] = _score(title, played, optimum, seconds)
-    return scores
-
-
-def score_planners(row: Row, agent: Any) -> dict[str, Score]:
-    """The plans of an agent's own object-level RL, without its policy, by the planners' names."""
-    optimum, _ = _play(row, baselines.make_baseline(OPTIMAL, environment(row), row.horizon))
-    scores = {}
-    for name, planner in baselines.planners(agent).items():
-        played, seconds = _play(row, planner)
+    for name, agent in others.items():
+        played, seconds = _play(row, agent)
         scores[name] = _score(name, played, optimum, seconds)
     return scores
 

@@ -89,7 +89,7 @@ def test_output_that_is_closed_or_full_ends_no_command_in_a_traceback(monkeypatc
     with pytest.raises(SystemExit) as ended:
         train.main(["--help"])
     assert ended.value.code == 0
-    full = open("/dev/full", "w")  # noqa: SIM115
+    full = open("/dev/full", "w")  # noqa: SIM115 (closing it fails, too)
     monkeypatch.setattr(sys, "stdout", full)
     with pytest.raises(SystemExit) as ended, commands.one_line_errors():
         sys.stdout.write("scores")
