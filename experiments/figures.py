@@ -23,6 +23,7 @@ COLORS = {
     "rl2": "#d1622b",
     "rl3-markov": "#6aa5d8",
     "rl3-coarse": "#3d9a6c",
+    "rl3-kinds": "#7b3fa0",
     "optimal": "#222222",
     "random": "#aaaaaa",
 }

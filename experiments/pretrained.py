@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 import rl3jax
-from experiments import tables, training
+from experiments import gridworlds, tables, training
 from experiments.command import fail
 from experiments.published import published
 from experiments.results import Score
@@ -82,6 +82,13 @@ RECIPES: dict[str, Recipe] = {
     "mdp-h2048-rl3": Recipe(
         {**LONG_MDP, "horizon": 2048, "discount": 0.998, "n_tasks": 512, "iterations": 120},
         OOD_MDPS, batch_size=250,
+    ),
+    "gridworld-11x11-rl3": Recipe(
+        {"env": "gridworld", "variation": "11x11", "algo": "rl3", "horizon": 250}
+    ),
+    "gridworld-13x13-rl3": Recipe(
+        {"env": "gridworld", "variation": "13x13", "algo": "rl3", "horizon": 350},
+        tuple(f"13x13-{name}" for name in gridworlds.SHIFTED), batch_size=250,
     ),
 }  # fmt: skip
 

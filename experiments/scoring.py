@@ -41,6 +41,16 @@ def score_agents(row: Row, agents: dict[str, Any]) -> dict[str, Score]:
     return scores
 
 
+def score_planners(row: Row, agent: Any) -> dict[str, Score]:
+    """The plans of an agent's own object-level RL, without its policy, by the planners' names."""
+    optimum, _ = _play(row, baselines.make_baseline(OPTIMAL, environment(row), row.horizon))
+    scores = {}
+    for name, planner in baselines.planners(agent).items():
+        played, seconds = _play(row, planner)
+        scores[name] = _score(name, played, optimum, seconds)
+    return scores
+
+
 def score_baselines(row: Row, names: tuple[str, ...] | None = None) -> Iterator[tuple[str, Score]]:
     """Every baseline that plays the row's environment, or the `names` of them; the optimum first.
 

@@ -30,7 +30,7 @@ LAST = 0.1
 def rows(preset: str) -> list[Row]:
     """Every row whose agents are trained on its own tasks, so that trainings appear once."""
     trained: dict[str, Row] = {}
-    for row in [*bandits.rows(preset), *mdps.rows(preset), *gridworlds.rows(preset)]:
+    for row in [*bandits.rows(preset), *mdps.rows(preset), *gridworlds.table_rows(preset)]:
         names = "+".join(training.name for training in row.trainings.values())
         trained.setdefault(names, row)
     return [row for row in trained.values() if not row.name.endswith("-window")]

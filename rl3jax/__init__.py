@@ -13,7 +13,15 @@ from rl3jax.checks import ConfigError
 from rl3jax.config import Config, Hyperparams
 from rl3jax.drawing import render_episode
 from rl3jax.env_check import EnvFinding, check_env
-from rl3jax.envs import Environment, TabularModel, TaskDistribution, Transition, make_env
+from rl3jax.envs import (
+    Binned,
+    Environment,
+    GymnaxTasks,
+    TabularModel,
+    TaskDistribution,
+    Transition,
+    make_env,
+)
 from rl3jax.evaluation import Evaluation, evaluate_agent
 from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
 from rl3jax.runs.folder import provenance
@@ -22,11 +30,13 @@ from rl3jax.trainer import Trainer, TrainState, make_trainer
 
 __all__ = [
     "Agent",
+    "Binned",
     "Config",
     "ConfigError",
     "EnvFinding",
     "Environment",
     "Evaluation",
+    "GymnaxTasks",
     "Hyperparams",
     "TabularModel",
     "TaskDistribution",

@@ -8,7 +8,7 @@ An agent's carry lives for one meta-episode. The protocol, for one task (vmap fo
 
 `s_next` is the state that the action led to, `s_now` the state to act in next: the same, or the
 start state after a restart. A state is what the environment gives learners to see: an index, or a
-vector.
+vector. Where an episode that has ended waits for its time limit, `observe` is told so.
 """
 
 import abc
@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 from typing_extensions import override
 
 from rl3jax.checks import ConfigError, one_line, shown
 from rl3jax.envs import State, StateFeatures, TabularFeatures
-from rl3jax.object_level import ObjectLearner, Transitions
+from rl3jax.object_level import Features, ObjectLearner, Transitions
 from rl3jax.policy import ActionDistribution, Network, ObservationLayout
 
 
@@ -38,6 +38,9 @@ class Interaction(NamedTuple):
         s_next: the state that the action led to.
         terminated, truncated: `[]` bool, whether the object-level episode ended there.
         s_now: the state to act in next; a jump to it from `s_next` is no transition.
+        waiting: `[]` bool, whether the episode had ended before, so that nothing was done; the
+            Python constant `False` where no episode waits.
+        restarted: `[]` bool, whether an object-level episode begins in `s_now`.
     """
 
     action: Any
@@ -46,11 +49,27 @@ class Interaction(NamedTuple):
     terminated: jax.Array
     truncated: jax.Array
     s_now: State
+    waiting: jax.Array | bool
+    restarted: jax.Array
 
-    @property
-    def restarted(self) -> Bool[Array, ""]:
-        """Whether an object-level episode begins in `s_now`."""
-        return self.terminated | self.truncated
+    def unless_waiting(self, idle: Any, new: Any) -> Any:
+        """`new`, a pytree, but `idle` where the episode was waiting."""
+        if self.waiting is False:
+            return new
+        return jax.tree.map(lambda x, y: jnp.where(self.waiting, x, y), idle, new)
+
+
+def learnt(
+    learner: ObjectLearner,
+    table: Any,
+    s: State,
+    index: Int[Array, ""],
+    interaction: Interaction,
+) -> Any:
+    """The learner's table after an interaction in state `s`, with the action of that index."""
+    _, reward, s_next, terminated, *_ = interaction
+    new = learner.update(table, s, index, reward, s_next, terminated)
+    return interaction.unless_waiting(table, new)
 
 
 def cast(name: str, value: Any, like: jax.Array | None) -> Array:
@@ -75,9 +94,9 @@ def cast(name: str, value: Any, like: jax.Array | None) -> Array:
 
 
 class Decision(NamedTuple):
-    """An action and what it was chosen from; the latter is empty where an agent has no policy."""
+    """A choice and what it was made from; the latter is empty where an agent has no policy."""
 
-    action: Any
+    action: Any  # as it was drawn: `Agent.played` of it is what the environment takes
     behaviour: Any = ()  # [P], parameters of the distribution that it was drawn from
     observation: Any = ()  # [D]
 
@@ -114,23 +133,31 @@ class Agent(struct.PyTreeNode):
         terminated: Any,
         truncated: Any,
         s_now: Any,
+        waiting: Any = False,
+        restarted: Any = None,
     ) -> Any:
         """The carry after a transition; a jump from `s_next` to `s_now` is no transition.
 
-        Python's and NumPy's numbers will do.
+        Python's and NumPy's numbers will do. In an episode that had ended before and is `waiting`
+        for its time limit, nothing was done, and there is nothing to learn. `restarted` says
+        whether an episode begins in `s_now`; `None`: where one ended.
 
         Raises:
             ConfigError: if one of them is no number, or has another shape than in one task.
         """
         action_like, state_like = self.takes()
         no, nothing = jnp.zeros((), bool), jnp.zeros(())
+        terminated, truncated = cast("terminated", terminated, no), cast("truncated", truncated, no)
+        ended = terminated | truncated
         interaction = Interaction(
             action=cast("action", action, action_like),
             reward=cast("reward", reward, nothing),
             s_next=cast("s_next", s_next, state_like),
-            terminated=cast("terminated", terminated, no),
-            truncated=cast("truncated", truncated, no),
+            terminated=terminated,
+            truncated=truncated,
             s_now=cast("s_now", s_now, state_like),
+            waiting=False if waiting is False else cast("waiting", waiting, no),
+            restarted=ended if restarted is None else cast("restarted", restarted, no),
         )
         return self.take_in(carry, interaction)
 
@@ -146,6 +173,10 @@ class Agent(struct.PyTreeNode):
         """`act`, together with what meta-training wants to know of the choice."""
         action, carry = self.act(carry, key)
         return Decision(action), carry
+
+    def played(self, drawn: Any) -> Any:
+        """What the environment takes of the action of a decision: the same, unless overridden."""
+        return drawn
 
     def overflowed(self, carry: Any) -> Bool[ArrayLike, ""]:
         """Whether the task's data no longer fitted into the carry, which is then void."""
@@ -171,8 +202,9 @@ class PolicyCarry:
         memory: the network's carry.
         table: the object-level learner's table.
         state: current state, an index (int32) or a vector `[D]`.
-        previous_action: `no_action` of the policy's distribution before the first step.
-        previous_reward: float; 0 before the first step.
+        previous_action: `no_action` of the policy's distribution before the first step, and after
+            one at which the episode was waiting.
+        previous_reward: float; 0 likewise.
         t: steps taken in the meta-episode, int32.
         episode_step: steps taken in the object-level episode, int32.
     """
@@ -240,7 +272,15 @@ class PolicyAgent(Agent):
     @override
     def act(self, carry: PolicyCarry, key: PRNGKeyArray) -> tuple[Any, PolicyCarry]:
         decision, carry = self.decide(carry, key)
-        return decision.action, carry
+        return self.played(decision.action), carry
+
+    @override
+    def played(self, drawn: Any) -> Any:
+        return self.distribution.played(drawn)
+
+    def given(self, table: Any, s: Any) -> Features:
+        """What the policy is given to see of state `s`, of what the object-level learner knows."""
+        return self.distribution.with_actions(self.bound_learner.features(table, s))
 
     @override
     def decide(self, carry: PolicyCarry, key: PRNGKeyArray) -> tuple[Decision, PolicyCarry]:
@@ -250,7 +290,7 @@ class PolicyAgent(Agent):
             carry.t,
             carry.episode_step,
             self.features(carry.state),
-            self.bound_learner.features(carry.table, carry.state),
+            self.given(carry.table, carry.state),
         )
         memory, behaviour = self.network.step(self.params, carry.memory, observation)
         policy = self.distribution
@@ -259,13 +299,15 @@ class PolicyAgent(Agent):
 
     @override
     def take_in(self, carry: PolicyCarry, interaction: Interaction) -> PolicyCarry:
-        action, reward, s_next, terminated, _, s_now = interaction
+        index = self.distribution.index(interaction.action)
+        nothing = self.distribution.no_action(), jnp.zeros_like(interaction.reward)
+        action, reward = interaction.unless_waiting(
+            nothing, (interaction.action, interaction.reward)
+        )
         return dataclasses.replace(
             carry,
-            table=self.bound_learner.update(
-                carry.table, carry.state, action, reward, s_next, terminated
-            ),
-            state=s_now,
+            table=learnt(self.bound_learner, carry.table, carry.state, index, interaction),
+            state=interaction.s_now,
             previous_action=action,
             previous_reward=reward,
             t=carry.t + 1,
@@ -278,7 +320,8 @@ class PolicyAgent(Agent):
 
     @override
     def summarise(self, carry: PolicyCarry, transitions: Transitions) -> Any:
-        return self.bound_learner.summarise(carry.table, transitions)
+        known = transitions._replace(a=jax.vmap(self.distribution.index)(transitions.a))
+        return self.bound_learner.summarise(carry.table, known)
 
     @override
     def for_horizon(self, horizon: int) -> "PolicyAgent":

@@ -187,7 +187,7 @@ def _check_parts(agent: PolicyAgent) -> None:
     """Raises ValueError unless they are of one agent; its arrays may be but shapes."""
     layout, learner, distribution = agent.layout, agent.learner, agent.distribution
     sizes = layout.action_size, agent.network.head.num_outputs, learner.num_actions
-    if sizes != (distribution.shown_size, distribution.num_params, distribution.shown_size):
+    if sizes != (distribution.shown_size, distribution.num_params, distribution.num_actions):
         raise ValueError("its parts have different numbers of actions")
     if not layout.estimates:
         return
@@ -195,7 +195,7 @@ def _check_parts(agent: PolicyAgent) -> None:
     def given(agent: PolicyAgent) -> Features:
         is_tabular = isinstance(agent.features, TabularFeatures)
         s = jnp.int32(0) if is_tabular else jnp.zeros(layout.num_features)
-        return agent.bound_learner.features(agent.bound_learner.init(), s)
+        return agent.given(agent.bound_learner.init(), s)
 
     features = jax.eval_shape(given, agent)
     if layout.estimates != tuple(Field(n, f.numbers.size, f.unit) for n, f in features.items()):

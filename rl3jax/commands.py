@@ -32,8 +32,11 @@ STDERR = 2
 def parse(args_type: type[Args], argv: Sequence[str] | None, program: str) -> Args:
     """The command line as a dataclass; bad input ends the process with exit code 2."""
     argv, program = sys.argv[1:] if argv is None else argv, f"python -m rl3jax.{program}"
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack some of our characters
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # whoever started this process has closed it
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):  # a terminal may lack some of our characters
             stream.reconfigure(errors="replace")
     with one_line_errors():
         for argument in argv:
@@ -82,12 +85,22 @@ def one_line_errors() -> Iterator[None]:
     """Turns errors that are the user's into one line on stderr and exit code 2."""
     try:
         yield
+        sys.stdout.flush()
     except (ConfigError, FileError) as error:
         fail(str(error))
     except OSError as error:
+        _let_go_of_output()
         fail(f"{error.filename or 'standard output'}: {error.strerror or error}")
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
+
+
+def _let_go_of_output() -> None:
+    """If nothing can be written to stdout any more: Python would try once more at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = io.StringIO()
 
 
 def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
@@ -114,7 +127,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         signal.signal(number, before[signal.Signals(number)])
         # Not by print: the signal may have come in the middle of one.
         encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-        os.write(STDERR, "\nstopping after this iteration …\n".encode(encoding, "replace"))
+        with contextlib.suppress(OSError):  # it may be closed
+            os.write(STDERR, "\nstopping after this iteration …\n".encode(encoding, "replace"))
 
     for number in before:
         signal.signal(number, on_signal)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import logging
 import os
 
 import jax
@@ -65,10 +66,14 @@ def _import_matplotlib() -> None:
     """Gymnax needs it, and we for figures in files; not the backend that MPLBACKEND asks for.
 
     Where that is not there, as a notebook's is not in all processes that the notebook starts,
-    matplotlib cannot be imported.
+    matplotlib cannot be imported. Where there is no home its cache is elsewhere, and it says so at
+    length; the commands have a warning of their own.
     """
-    asked = os.environ.pop("MPLBACKEND", None)
+    asked, log = os.environ.pop("MPLBACKEND", None), logging.getLogger("matplotlib")
+    level = log.level
+    log.setLevel(logging.ERROR)
     matplotlib = importlib.import_module("matplotlib")
+    log.setLevel(level)
     if asked is not None:
         os.environ["MPLBACKEND"] = asked
         with contextlib.suppress(ValueError):

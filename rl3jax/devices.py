@@ -21,24 +21,31 @@ from jaxtyping import Array, Float, Int
 
 from rl3jax.checks import ConfigError, largest_divisor
 
-AXIS = "devices"
+AXIS = "rl3jax_devices"  # unlike that of any mesh of the user's
 Tree = TypeVar("Tree")
 
 
 @dataclass(frozen=True)
 class Devices:
-    """The first `count` devices of all that JAX has; those of process 0 come first.
+    """The first `most` devices of all that JAX has; those of process 0 come first.
 
-    Methods below `split` are for use inside of a function that runs `on_each`.
+    Where the user has set a mesh, it is the user who splits work over devices, and one program
+    does all of it. Methods below `split` are for use inside of a function that runs `on_each`.
     """
 
-    count: int = 1
+    most: int = 1
+
+    @property
+    def count(self) -> int:
+        """How many share the work: all, or one in a mesh of the user's."""
+        mesh = jax.sharding.get_abstract_mesh()
+        return self.most if mesh.empty or AXIS in mesh.axis_names else 1
 
     @property
     def mesh(self) -> Mesh:
         """The devices in a row, by number."""
         return jax.make_mesh(
-            (self.count,), (AXIS,), (AxisType.Auto,), devices=jax.devices()[: self.count]
+            (self.most,), (AXIS,), (AxisType.Auto,), devices=jax.devices()[: self.most]
         )
 
     def replicate(self, tree: Tree) -> Tree:
@@ -54,7 +61,7 @@ class Devices:
 
     def _put(self, tree: Tree, spec: PartitionSpec) -> Tree:
         if self.count == 1:
-            return tree
+            return brought_here(tree)
         sharding = NamedSharding(self.mesh, spec)
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree)):
             return jax.tree.map(lambda leaf: leaf.update(sharding=sharding), tree)
@@ -89,6 +96,7 @@ class Devices:
         self, function: Callable[..., Tree], args: Any, own: Any, in_specs: Any, out_specs: Any
     ) -> Tree:
         """`function` of what each device has of `args`, in shape like `own`."""
+        args = _brought(args, NamedSharding(self.mesh, PartitionSpec()), self.mesh.axis_names)
         return jax.shard_map(
             partial(_with_empty_arrays, function, own),
             mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False,
@@ -122,6 +130,22 @@ class Devices:
             return tree
         flat, restore = ravel_pytree(tree)
         return restore(jax.lax.pmean(flat, AXIS))
+
+
+def brought_here(tree: Tree) -> Tree:
+    """The arrays of other meshes, such as that of a run, whole in the mesh that is set, if any."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return tree if mesh.empty else _brought(tree, PartitionSpec(), mesh.axis_names)
+
+
+def _brought(tree: Tree, spec: NamedSharding | PartitionSpec, here: tuple[Any, ...]) -> Tree:
+    """The arrays of other meshes than that with these axes, where `spec` has them."""
+
+    def bring(x: Any) -> Any:
+        there = jax.typeof(x).sharding.mesh.axis_names if isinstance(x, jax.Array) else ()
+        return jax.device_put(x, spec) if there not in ((), here) else x
+
+    return jax.tree.map(bring, tree)
 
 
 def _without_empty_arrays(args: Tree) -> Tree:
@@ -182,12 +206,7 @@ def has_flash_attention() -> bool:
 
 
 def choose_local(divides: dict[str, int]) -> Devices:
-    """As many devices of this process as can share the work evenly; one where a mesh is set.
-
-    Then it is the caller who splits work over devices.
-    """
-    if jax.sharding.get_abstract_mesh().axis_names:
-        return Devices()
+    """As many devices of this process as can share the work evenly."""
     return Devices(largest_divisor(math.gcd(*divides.values()), jax.local_device_count()))
 
 
@@ -201,8 +220,6 @@ def choose(wanted: int | None, divides: dict[str, int]) -> Devices:
     Raises:
         ConfigError: if there are fewer than wanted, or they cannot share evenly.
     """
-    if wanted is None and jax.sharding.get_abstract_mesh().axis_names:
-        return Devices()
     available = jax.device_count()
     shareable = math.gcd(*divides.values())
     if wanted is None and jax.process_count() == 1:

@@ -5,13 +5,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from rl3jax import baselines, plots
+from rl3jax.agent import PolicyAgent
 from rl3jax.agent_files import load_agent
 from rl3jax.baselines import AgentOrMaker
 from rl3jax.checks import ConfigError, check_size
@@ -40,7 +41,9 @@ class EvaluateArgs:
     bandit-h100-rl3. None: baselines alone."""
     baselines: tuple[str, ...] | None = None
     """Baselines to score, or all: random, optimal, greedy, q-learning; bandit: thompson, ucb1,
-    gittins, bayes-optimal (small ones); mdp: psrl, psrl-prior-0, opsrl, beb, ucrl2.
+    gittins, bayes-optimal (small ones); mdp: psrl, psrl-prior-0, opsrl, beb, ucrl2; of a RUN whose
+    object-level RL explores: planner (greedy in Q+), planner-switch (until the task has paid, then
+    in Q).
     None: random, and optimal where the exact model is known."""
     env: str | None = None
     """Environment of the baselines, where there is no RUN: bandit, mdp, gridworld, module:Class.
@@ -71,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         config = _config(args)
         env = config_env(config)
-        contenders = _contenders(args, config, env)
+        agent = _agent(args, env)
+        contenders = _contenders(args, config, env, agent)
         for contender in contenders.values():
             check_evaluation(contender, env, config.horizon, args.n_tasks, args.batch_size)
         results = {
@@ -80,16 +84,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             for name, contender in contenders.items()
         }
+        known = [] if agent is None else agent.bound_learner.describe()
         distribution = config.variation or getattr(env, "variation", "own")
         title = f"{config.env} ({distribution} tasks), H = {config.horizon}"
         stem = _stem(args, f"{distribution}-h{config.horizon}-{args.policy}")
         try:
             if stem is not None:
-                _write(stem, config, results)
+                _write(stem, config, results, known)
         finally:  # they took long
             _print_table(results, f"{title}, {args.n_tasks} held-out tasks")
             if args.baselines is None and "optimal" not in results:
                 print(f"without the optimum: {type(env).__name__} has no exact model (tabular)")
+        if known:
+            _print_known(known)
         if stem is not None:
             plots.evaluation_curves(results, title, Path(f"{stem}.png"))
             print(f"written to {stem}.json and {stem}.png")
@@ -113,26 +120,43 @@ def _config(args: EvaluateArgs) -> Resolved:
     )
 
 
+def _agent(args: EvaluateArgs, env: TaskDistribution) -> PolicyAgent | None:
+    """The run's policy."""
+    folder = args.folder
+    if folder is None:
+        return None
+    agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
+    check_fits(agent, env)
+    return agent
+
+
 def _contenders(
-    args: EvaluateArgs, config: Resolved, env: TaskDistribution
+    args: EvaluateArgs, config: Resolved, env: TaskDistribution, agent: PolicyAgent | None
 ) -> dict[str, AgentOrMaker]:
     """By name: the run's policy, greedy and sampled, then the baselines."""
     contenders: dict[str, AgentOrMaker] = {}
-    folder = args.folder
-    if folder is not None:
-        agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
-        check_fits(agent, env)
+    own = {} if agent is None else baselines.planners(agent)
+    if agent is not None:
         contenders[f"{config.algo}, greedy"] = agent.replace(greedy=True)
         contenders[f"{config.algo}, sampled"] = agent.replace(greedy=False)
     names = baselines.names(env, config.horizon)
     if args.baselines is None:
         names = tuple(name for name in ("random", "optimal") if name in names)
-    elif "all" not in args.baselines:
+    elif "all" in args.baselines:
+        names = (*names, *own)
+    else:
         names = args.baselines
     tuned_on = _trained_on(args, config)
-    return contenders | {
-        name: baselines.make_baseline(name, env, config.horizon, tuned_on) for name in names
-    }
+    for name in names:
+        if name in baselines.PLANNERS and name not in own:
+            raise ConfigError(
+                f"baseline {name} plays the plans of a RUN's own object-level RL, which must "
+                "explore by optimistic values"
+            )
+        contenders[name] = own.get(name) or baselines.make_baseline(
+            name, env, config.horizon, tuned_on
+        )
+    return contenders
 
 
 def _trained_on(args: EvaluateArgs, config: Resolved) -> TaskDistribution:
@@ -156,6 +180,25 @@ def _print_table(results: dict[str, Evaluation], title: str) -> None:
     Console().print(table)
 
 
+def _print_known(rows: list[dict[str, Any]]) -> None:
+    """What object-level RL has learned from the tasks of training."""
+    table = Table(title="what object-level RL knows beforehand", title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column == "neighbours" else "right")
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
+    Console().print(table)
+
+
+def _shown(value: Any) -> str:
+    """A cell: nothing, a number, or numbers by name."""
+    if value is None:
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} × {number:.2g}" for name, number in value.items())
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
 def _stem(args: EvaluateArgs, name: str) -> Path | None:
     """Where scores are written, without the ending; nowhere of agents of the package."""
     folder = args.folder
@@ -166,8 +209,10 @@ def _stem(args: EvaluateArgs, name: str) -> Path | None:
     )
 
 
-def _write(stem: Path, config: Resolved, results: dict[str, Evaluation]) -> None:
-    """Scores as JSON."""
+def _write(
+    stem: Path, config: Resolved, results: dict[str, Evaluation], known: list[dict[str, Any]]
+) -> None:
+    """Scores as JSON, and what object-level RL has learned from training."""
     report = {
         "config": config.to_dict(),
         "provenance": provenance(),
@@ -181,6 +226,7 @@ def _write(stem: Path, config: Resolved, results: dict[str, Evaluation]) -> None
             }
             for agent, result in results.items()
         },
+        "object_level": known,
     }
     stem.parent.mkdir(exist_ok=True)
     write_json(Path(f"{stem}.json"), report)

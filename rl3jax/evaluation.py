@@ -1,7 +1,7 @@
 """Scoring agents on held-out tasks (RL³, section 5: undiscounted return of whole meta-episodes)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from rl3jax import devices, statistics
 from rl3jax.agent import Agent, PolicyAgent
 from rl3jax.baselines import AgentOrMaker, make_baseline
-from rl3jax.checks import ConfigError, check_size, shown
+from rl3jax.checks import ConfigError, check_size, one_line, shown
 from rl3jax.devices import Devices
-from rl3jax.envs import StateFeatures, TabularFeatures, TaskDistribution, check_hashes
-from rl3jax.policy import Network, distribution_over
+from rl3jax.envs import StateFeatures, TabularFeatures, TaskDistribution, check_usable
+from rl3jax.policy import Network, TanhGaussian, distribution_over
 from rl3jax.rollout import rollout, sample_tasks
 
 
@@ -104,7 +104,7 @@ def evaluate_agent(
             that is not finite.
         NotFiniteError: if a reward is NaN or infinite.
     """
-    check_hashes(env)
+    check_usable(env)
     check_size("horizon", horizon)
     check_size("batch_size", 1 if batch_size is None else batch_size)
     horizon, batch_size = int(horizon), None if batch_size is None else int(batch_size)
@@ -112,9 +112,8 @@ def evaluate_agent(
         agent = make_baseline(agent, env, horizon)
     if isinstance(agent, PolicyAgent):
         check_fits(agent, env)
-    if key is None:
-        raise ConfigError("evaluate_agent needs a key, for instance rl3jax.held_out_key()")
-    key_tasks, key_episodes = jax.random.split(key)
+    _check_playable(agent)
+    key_tasks, key_episodes = _split(key)
     size = _number_of(tasks, n_tasks)
     if tasks is None:
         tasks = _sample_tasks(env, jax.random.split(key_tasks, size))
@@ -131,6 +130,26 @@ def evaluate_agent(
     evaluation = Evaluation(np.asarray(rewards), np.asarray(ends), tasks)
     _check_rewards(evaluation.rewards)
     return evaluation
+
+
+def _check_playable(agent: Any) -> None:
+    """Raises ConfigError unless this is an agent, or a function that may make agents."""
+    if not isinstance(agent, Agent) and not (callable(agent) and isinstance(agent, Hashable)):
+        raise ConfigError(
+            "agent must be an agent, the name of a baseline, or a hashable function from a task "
+            f"to an agent; not {shown(agent)}"
+        )
+
+
+def _split(key: Any) -> Array:
+    """Two keys of one; raises ConfigError if it is none."""
+    try:
+        return jax.random.split(key)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            "evaluate_agent needs a key, for instance rl3jax.held_out_key(); of "
+            f"{shown(key)} JAX says: {one_line(error)}"
+        ) from error
 
 
 def _known_or_made(agent: AgentOrMaker) -> tuple[Agent | None, Callable[[Any], Agent] | None]:
@@ -168,11 +187,13 @@ def check_fits(agent: PolicyAgent, env: TaskDistribution) -> None:
             else "the agent's parameters are not those of its network"
         )
     knows = _sizes(agent.features), agent.distribution
-    has = _sizes(jax.eval_shape(lambda: env.features)), distribution_over(env.action_space())
+    squashed = isinstance(agent.distribution, TanhGaussian)
+    acts = distribution_over(env.action_space(), env.action_anchors, squashed)
+    has = _sizes(jax.eval_shape(lambda: env.features)), acts
     if knows != has:
         raise ConfigError(
-            f"the policy is for {knows[0]} and {knows[1].shown_size} actions, this environment has "
-            f"{has[0]} and {has[1].shown_size}"
+            f"the policy is for {knows[0]} and {knows[1].described}, this environment has "
+            f"{has[0]} and {has[1].described}"
         )
     learns, there_are = (getattr(x, "num_states", None) for x in (agent.learner, env))
     if learns not in (None, there_are):
@@ -274,7 +295,8 @@ def _score(
 
     def one_task(agent: Agent | None, task: Any, key: PRNGKeyArray) -> tuple[Array, ...]:
         player = agent if make_agent is None else make_agent(task)
-        assert player is not None
+        if not isinstance(player, Agent):
+            raise ConfigError(f"{shown(make_agent)} made no agent of a task, but {shown(player)}")
         trajectory = rollout(player.for_horizon(horizon), env, task, horizon, key)
         ends = trajectory.terminated | trajectory.truncated
         void = trajectory.overflowed.any(), trajectory.out_of_range.any()

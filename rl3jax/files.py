@@ -68,7 +68,9 @@ def write_json(path: Path, value: Any, indent: int | None = None) -> None:
 
 
 def json_ready(value: Any) -> Any:
-    """`value` with `None` for NaN and infinity, neither of which JSON has."""
+    """`value` with `None` for NaN and infinity, neither of which JSON has, and arrays as lists."""
+    if hasattr(value, "tolist"):  # of NumPy or JAX
+        value = value.tolist()
     if isinstance(value, dict):
         return {name: json_ready(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

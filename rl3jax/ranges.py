@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import jax
 import numpy as np
 from annotated_types import Ge, Gt, Interval, Le, Lt
+from gymnax.environments import spaces
+from jaxtyping import Float
 
 from rl3jax.checks import (
     LARGEST_NUMBER,
@@ -129,6 +131,13 @@ def unwrap(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     if origin is Literal and all(isinstance(name, str) for name in get_args(annotation)):
         return str, (OneOf(get_args(annotation)),)
     return annotation, ()
+
+
+def box_ends(space: spaces.Box) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+    """Low and high of a box, each of its shape, which gymnax gives as numbers or arrays."""
+    ends = (np.broadcast_to(np.asarray(x, float), space.shape) for x in (space.low, space.high))
+    low, high = ends
+    return low, high
 
 
 def _check_kind(name: str, value: Any, kind: type) -> None:

@@ -21,13 +21,16 @@ class Trajectory:
         observation: `[T, D]`, or empty for an agent without a policy.
         behaviour: `[T, P]`, parameters of the distributions that actions were drawn from, or empty
             likewise.
-        action: `[T]` int32, or `[T, ...]`.
+        action: `[T]` int32, or `[T, ...]`, as drawn from the distributions.
         reward: `[T]`.
-        terminated, truncated: `[T]` bool, ends of object-level episodes.
+        terminated, truncated: `[T]` bool, ends of object-level episodes; where ended ones wait for
+            their time limit, that alone.
         overflowed: `[T]` bool, whether the data so far did not fit into the agent's table.
         out_of_range: `[T]` bool, whether the environment named a state that it has not; JAX would
             read and write another one's data without a word.
         summary: `[1, ...]`, what the meta-episode says of the learner's parameters.
+        waiting: `[T]` bool, whether the episode had ended and waited, so that the action did
+            nothing; empty where no episode waits.
     """
 
     observation: Any
@@ -39,6 +42,7 @@ class Trajectory:
     overflowed: jax.Array
     out_of_range: jax.Array
     summary: Any = ()
+    waiting: Any = ()
 
 
 class _Carry(NamedTuple):
@@ -52,20 +56,27 @@ def rollout(
 ) -> Trajectory:
     """A meta-episode of `horizon` env steps (RL³, algorithm 1), in one task.
 
-    Object-level episodes restart in the same task; only the agent's carry lives through them.
+    Object-level episodes restart in the same task, some after they have waited for their time
+    limit; only the agent's carry lives through them.
     """
     key_reset, key_steps = jax.random.split(key)
 
     def step(carry: _Carry, _: None) -> tuple[_Carry, tuple[Trajectory, Transitions]]:
         key, key_act, key_env = jax.random.split(carry.key, 3)
         decision, agent_carry = agent.decide(carry.agent, key_act)
+        action = agent.played(decision.action)
         _, env_state, reward, terminated, truncated, info = env.step(
-            key_env, carry.env_state, decision.action, task
+            key_env, carry.env_state, action, task
         )
         s = env.learner_state(carry.env_state)
         s_next, s_now = env.entered_state(info), env.learner_state(env_state)
+        waits: tuple[Any, ...] = ()
+        ended = terminated
+        if env.waits:
+            ended = env.entered_terminal(info)
+            waits = (env.is_waiting(carry.env_state), terminated | truncated)
         agent_carry = agent.observe(
-            agent_carry, decision.action, reward, s_next, terminated, truncated, s_now
+            agent_carry, action, reward, s_next, ended, truncated, s_now, *waits
         )
         recorded = Trajectory(
             observation=decision.observation,
@@ -76,8 +87,9 @@ def rollout(
             truncated=truncated,
             overflowed=jnp.asarray(agent.overflowed(agent_carry), bool),
             out_of_range=env.is_out_of_range(s_next) | env.is_out_of_range(s_now),
+            waiting=waits[0] if waits else (),
         )
-        transition = Transitions(s, decision.action, reward, s_next, terminated)
+        transition = Transitions(s, action, reward, s_next, ended)
         return _Carry(key, env_state, agent_carry), (recorded, transition)
 
     _, env_state = env.reset(key_reset, task)

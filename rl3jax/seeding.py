@@ -12,7 +12,10 @@ from jaxtyping import PRNGKeyArray
 
 _TRAINING, _VALIDATION, _TEST, _TUNING = range(4)
 
-SETTINGS = ("jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset")
+SETTINGS = (
+    "jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset",
+    "jax_enable_x64",
+)  # fmt: skip
 
 
 def generator() -> dict[str, Any]:

@@ -22,7 +22,7 @@ from rl3jax.agent import PolicyAgent
 from rl3jax.checks import ConfigError, largest_divisor, one_line, shown
 from rl3jax.config import Config, Hyperparams, Resolved
 from rl3jax.devices import Devices
-from rl3jax.envs import ScaledFeatures, TaskDistribution, check_hashes, describe_env, make_env
+from rl3jax.envs import ScaledFeatures, TaskDistribution, check_usable, describe_env, make_env
 from rl3jax.finite import NonFinite, non_finite
 from rl3jax.learning import ppo
 from rl3jax.learning.optimise import Diagnostics, Learned, optimise, over_task_chunks
@@ -155,7 +155,7 @@ class Trainer:
     @partial(jax.jit, static_argnums=0)
     def update(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One meta-iteration: a meta-episode in each of `n_tasks` fresh tasks, then PPO."""
-        return self.settings.devices.on_each(self._update)(state)
+        return self.settings.devices.on_each(self._update)(devices.brought_here(state))
 
     def _update(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """`update` as each device does it, with its share of the tasks."""
@@ -209,7 +209,8 @@ class Trainer:
             key = jax.random.wrap_key_data(key_data, impl=impl)
             return self._train(self.config.iterations, key, hyperparams)
 
-        return devices.replicated_when_batched(whole)(jax.random.key_data(key), hyperparams)
+        with jax.sharding.use_abstract_mesh(jax.typeof(key).sharding.mesh):
+            return devices.replicated_when_batched(whole)(jax.random.key_data(key), hyperparams)
 
     @partial(jax.jit, static_argnums=(0, 1))
     def _train(
@@ -264,6 +265,7 @@ class Trainer:
             behaviour=trajectory.behaviour,
             advantage=advantage,
             value_target=value + advantage,
+            weight=(~trajectory.waiting).astype(float) if self.env.waits else None,
         )
 
     def _tasks_with(self, flags: Bool[Array, "T B"]) -> Float[Array, ""]:
@@ -306,7 +308,7 @@ def make_trainer(
     if config.shown != "all" and config.algo == "rl2":
         raise ConfigError("shown is of value estimates and counts, which algo rl2 has not")
     env = env or config_env(config)
-    distribution = distribution_over(env.action_space())
+    distribution = distribution_over(env.action_space(), env.action_anchors, config.squash_actions)
     options = dict(config.options)
     if learner is None:
         learner = make_learner(config.object_level, config.algo, options, env, config.horizon)
@@ -359,7 +361,7 @@ def _layout(
 
     def given() -> object_level.Features:
         bound = learner.bind(learner.init_params(jax.random.key(0)))
-        return bound.features(bound.init(), env.blank_state())
+        return distribution.with_actions(bound.features(bound.init(), env.blank_state()))
 
     features = {} if config.algo == "rl2" else jax.eval_shape(given)
     estimates = (Field(n, f.numbers.shape[0], f.unit) for n, f in features.items())
@@ -417,7 +419,7 @@ def _with_own_parts(
 ) -> Config:
     """The config with `env` in it; what it says of a part that is given would be ignored."""
     if env is not None:
-        check_hashes(env)
+        check_usable(env)
     given = {"object_level": learner, "algo": learner, "network": network}
     for part in config.parts:
         unused = [name for name, _ in config.options if name in part.options]
@@ -451,7 +453,7 @@ def _devices(config: Resolved) -> Devices:
         divides["the tasks of the last minibatch"] = rest
     chosen = devices.choose(config.devices, divides)
     for name, total in (("rollout_chunk", config.n_tasks), ("gradient_chunk", per_minibatch)):
-        chunk, share = getattr(config, name), total // chosen.count
+        chunk, share = getattr(config, name), total // chosen.most
         if chunk is not None and share % chunk and chunk < share:
             nearest = largest_divisor(share, chunk)
             raise ConfigError(

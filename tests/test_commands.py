@@ -84,6 +84,22 @@ def test_what_a_terminal_lacks_is_replaced(monkeypatch, encoding):
         signal.raise_signal(signal.SIGTERM)
 
 
+def test_output_that_is_closed_or_full_ends_no_command_in_a_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as ended:
+        train.main(["--help"])
+    assert ended.value.code == 0
+    full = open("/dev/full", "w")  # noqa: SIM115
+    monkeypatch.setattr(sys, "stdout", full)
+    with pytest.raises(SystemExit) as ended, commands.one_line_errors():
+        sys.stdout.write("scores")
+    assert ended.value.code == commands.BAD_INPUT
+    assert capsys.readouterr().err == "error: standard output: No space left on device\n"
+    assert sys.stdout is not full  # which would be tried again at the end
+    with pytest.raises(OSError, match="No space"):
+        full.close()
+
+
 def test_matplotlib_is_there_whatever_backend_is_asked_for(monkeypatch):
     asked, backend = "no-backend", matplotlib.get_backend()
     with pytest.raises(ValueError, match="not a valid value"):

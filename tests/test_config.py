@@ -11,7 +11,7 @@ import pytest
 
 from rl3jax.checks import ConfigError
 from rl3jax.config import Config, Hyperparams
-from rl3jax.envs import ENVIRONMENTS
+from rl3jax.envs import ENVIRONMENTS, env_class
 from rl3jax.registry import owner_of
 
 
@@ -20,13 +20,17 @@ def test_resolve_leaves_no_shared_field_open():
         "variation", "preset", "minibatch_tasks", "out", "devices", "rollout_chunk",
         "gradient_chunk", "memory_limit",
     }  # fmt: skip
-    open_in_value_iteration = {"max_sweeps", "successor_slots", "optimism"}
+    open_in = {
+        "value_iteration": {"max_sweeps", "successor_slots", "optimism"},
+        "local_model": {"optimism"},
+        "linear_model": {"anchors_along"},
+    }
     for env in [*ENVIRONMENTS, "rl3jax.envs:Bandit"]:
         config = Config(env=env).resolve()
         missing = {name for name, value in config.to_dict().items() if value is None}
         missing -= set(config.parts[0].options)
-        is_local = config.object_level == "local_model"
-        assert missing == open_by_design | ({"optimism"} if is_local else open_in_value_iteration)
+        decided = env_class(env).training_defaults(config.algo, config.horizon).keys()
+        assert missing == (open_by_design | open_in[config.object_level]) - decided
 
 
 def test_resolve_is_idempotent_and_keeps_what_was_given():
@@ -284,7 +288,7 @@ def test_values_of_every_domain_algorithm_preset_and_horizon():
             }, name
             assert all(owner_of(option) for option in expected.keys() - found.keys())
             new = found.keys() - expected.keys() - {"env", "variation", "algo", "preset", "horizon"}
-            assert {found[option] for option in new} <= {None, "plain"}
+            assert {found[option] for option in new} <= {None, False, "plain"}
 
 
 def test_unknown_preset_names_the_nearest():

@@ -17,12 +17,23 @@ from rl3jax import Config, ConfigError, drawing, make_env, make_trainer, object_
 from rl3jax.baselines import OptimalPolicy, UniformAgent
 from rl3jax.drawing import MetaEpisode, files, key_moments, record_episode
 from rl3jax.drawing.bandit import cumulative_pulls, posterior
+from rl3jax.drawing.beliefs import dot_areas, like_tiles
+from rl3jax.drawing.episode import Belief
 from rl3jax.drawing.gridworld import GridworldView
 from rl3jax.drawing.pictures import film_moments, film_seconds, frames, panels
 from rl3jax.drawing.random_mdp import optimal_q
 from rl3jax.drawing.view import number
 from rl3jax.envs import Bandit
-from rl3jax.envs.gridworld import FATAL, GOAL, OBSTACLE, START, WATER, GridworldTask
+from rl3jax.envs.gridworld import (
+    FATAL,
+    GOAL,
+    NORMAL,
+    OBSTACLE,
+    START,
+    WARNING,
+    WATER,
+    GridworldTask,
+)
 from rl3jax.rollout import rollout
 
 SIZES = {
@@ -162,6 +173,18 @@ def test_agents_without_a_table_have_no_values(worlds):
         assert episode.state.shape == (H + 1,)
 
 
+def test_what_a_learner_of_kinds_believes_is_recorded(worlds):
+    env, task, _ = worlds["gridworld"]
+    config = Config(network="markov", head="planning", horizon=H, n_tasks=4)
+    trainer = make_trainer(config, env, object_level.local_model(env, num_kinds=3))
+    episode = record_episode(trainer.agent(trainer.init(key())), env, task, H, key())
+    kind, reward, ends = episode.belief
+    assert kind.shape == (H + 1, 3, env.num_states)
+    assert reward.shape == ends.shape == (H + 1, 3)
+    np.testing.assert_allclose(kind.sum(axis=1), 1, rtol=1e-5)
+    assert (kind[-1, 0, episode.entered] < 1e-6).all()  # where it was is not closed
+
+
 class Told(UniformAgent):
     """Acts by the horizon that it is told of."""
 
@@ -229,6 +252,8 @@ def test_landmarks_of_a_gridworld():
     assert GridworldView.landmarks(episode) == {4: "first at the goal", 7: "first fatal tile"}
     nowhere = dataclasses.replace(episode, entered=np.zeros(9, int))
     assert GridworldView.landmarks(nowhere) == {}
+    believed = believing(episode, np.zeros(121))
+    assert list(GridworldView.landmarks(believed)) == [0, 2, 4, 7]
 
 
 # --- what is computed for the pictures ----------------------------------------------------------
@@ -272,6 +297,34 @@ def test_the_optimum_of_q_learning_is_the_fixed_point(worlds):
     np.testing.assert_allclose(
         q, model.mean_reward + 0.8 * model.transition_probs @ q.max(axis=-1), atol=1e-3
     )
+
+
+REWARDS = {OBSTACLE: 0.0, NORMAL: -1.2, GOAL: 90.0, FATAL: -80.0, WARNING: -9.0, WATER: -2.1}
+
+
+def believing(episode, believed):
+    """The episode with beliefs that do not change: kinds in the order of `REWARDS`."""
+    tiles, moments = list(REWARDS), episode.horizon + 1
+    kind = np.stack([(believed == tile) * 1.0 for tile in tiles])
+    ends = np.isin(tiles, (GOAL, FATAL)) * 0.9
+    kind, reward, ends = (
+        np.stack([x] * moments) for x in (kind, np.array([*REWARDS.values()]), ends)
+    )
+    return dataclasses.replace(episode, belief=Belief(kind, reward, ends))
+
+
+def test_kinds_are_like_tiles(worlds):
+    env, _, episode = worlds["gridworld"]
+    _, reward, ends = believing(episode, np.zeros(env.num_states)).belief
+    np.testing.assert_array_equal(like_tiles(env, reward, ends)[3], list(REWARDS))
+
+
+def test_dots_of_a_goal_are_relative_and_those_of_fatal_tiles_are_not():
+    probability, may_be = np.array([0.25, 0.5, 0.125, 1.0]), np.array([True, True, True, False])
+    np.testing.assert_allclose(dot_areas(probability, GOAL, may_be), [0.5, 1.0, 0.25, 0])
+    np.testing.assert_allclose(dot_areas(probability, FATAL, may_be), [0.25, 0.5, 0.125, 0])
+    hardly = dot_areas(probability / 1e6, GOAL, may_be)
+    assert hardly.max() < 1e-5
 
 
 def test_numbers():
@@ -380,6 +433,22 @@ def test_tiles_of_a_gridworld_have_their_colours(worlds):
     red, green, blue = at(10, 10)
     assert green > red + 30
     assert green > blue
+
+
+def test_beliefs_are_drawn_beside_the_map_of_whom_has_them(worlds):
+    _, _, plain = worlds["gridworld"]
+    believed = np.full(plain.q.shape[1], NORMAL)
+    believed[:11] = OBSTACLE
+    episodes = {"a": believing(plain, believed), "b": plain}
+    (picture,) = frames(episodes, [H], dpi=100)
+    width = picture.shape[1] // 3
+    assert width == pytest.approx(514, abs=1)
+    grid = picture[92:580, width + 12 : 2 * width - 12].astype(int)  # tiles of 45 pixels
+    wall, floor = (np.median(grid[y : y + 9].reshape(-1, 3), axis=0) for y in (2, 400))
+    assert wall.max() < 90
+    assert 200 < floor.min() < floor.max() < 250
+    height, width, _ = panels(episodes, dpi=40).shape  # a's maps, a's beliefs, b's maps
+    assert height == pytest.approx(width, rel=0.2)
 
 
 def test_an_environment_of_ones_own_is_drawn_as_what_it_derives_from():

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import struct
+from gymnax.environments import spaces
 
 from rl3jax import EnvFinding, Environment, TabularModel, Transition, check_env, make_env
-from rl3jax.envs import EnvState
+from rl3jax.envs import CartPole, EnvState, PointRobot
 
 
 @dataclass(frozen=True)
@@ -316,7 +317,44 @@ class RestartsElsewhere(Healthy):
             truncated, info  # fmt: skip
 
 
+# --- of environments whose states are vectors ---
+
+
+@dataclass(frozen=True)
+class NoScales(PointRobot):
+    learner_space = spaces.Box(-1.0, jnp.inf, (2,))
+
+
+@dataclass(frozen=True)
+class RedrawsItsGoal(PointRobot):
+    variation: str = "dense"
+
+    def start(self, key, task):
+        return (jnp.zeros(2), self.sample_task(key)), jnp.zeros(2)
+
+    def advance(self, key, inner, action, task):
+        position, goal = inner
+        moved = super().advance(key, position, action, goal)
+        return moved._replace(inner=(moved.inner, goal))
+
+
+@dataclass(frozen=True)
+class WalksOutOfNumbers(PointRobot):
+    def advance(self, key, inner, action, task):
+        moved = super().advance(key, inner, action, task)
+        return moved._replace(vector=jnp.sqrt(moved.vector))
+
+
+@dataclass(frozen=True)
+class PaysForEachStep(CartPole):
+    when_ended: str = "restart"
+
+
 BROKEN = {
+    NoScales: "space",
+    RedrawsItsGoal: "task-changed",
+    WalksOutOfNumbers: "vector",
+    PaysForEachStep: "return",
     LeaksTask: "task-in-state",
     ResetChangesTask: "task-changed",
     ChangesTaskInPlace: "task-changed",

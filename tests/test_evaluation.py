@@ -5,9 +5,17 @@ import jax
 import numpy as np
 import pytest
 
-from rl3jax import Config, ConfigError, Evaluation, evaluate_agent, make_env, make_trainer
+from rl3jax import (
+    Config,
+    ConfigError,
+    Evaluation,
+    evaluate_agent,
+    evaluation,
+    make_env,
+    make_trainer,
+)
 from rl3jax.baselines import OptimalPolicy, UniformAgent
-from rl3jax.envs import Bandit
+from rl3jax.envs import Bandit, check_usable
 from rl3jax.seeding import held_out_key, training_key, tuning_key, validation_key
 
 
@@ -157,7 +165,17 @@ def test_bad_arguments_are_one_line(policy):
         ((agent, Unhashable(), 4, 4), {}, "arms of Unhashable is of type ndarray"),
         ((agent, env, 4), {"tasks": task}, "tasks must be|an array of tasks is"),
         ((agent, env, 4), {"tasks": np.zeros(3)}, "tasks must be like those of RandomMdp"),
+        ((lambda task: 3, env, 4, 4), {}, "made no agent of a task, but 3"),
     ):
         with pytest.raises(ConfigError, match=message) as error:
             evaluate_agent(*arguments, **{"key": key()} | changes)
         assert "\n" not in str(error.value)
+    for check, wrong in (
+        (evaluation._check_playable, trainer),
+        (evaluation._check_playable, agent.params),
+        (evaluation._split, jax.random.split(key(), 2)),
+        (evaluation._split, 0),
+        (check_usable, "bandit"),
+    ):
+        with pytest.raises(ConfigError, match=r"not \S|needs a key"):
+            check(wrong)

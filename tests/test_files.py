@@ -62,3 +62,5 @@ def test_what_killed_writers_left_is_forgotten(tmp_path):
 def test_json_has_null_where_a_number_is_not_finite():
     value = {"a": [float("nan"), (np.float64("inf"), 1.5)], "b": -float("inf"), "c": "NaN"}
     assert json_text(value) == '{"a": [null, [null, 1.5]], "b": null, "c": "NaN"}'
+    value = {"a": np.array([1, np.nan], np.float32), "b": np.float16("inf"), "c": np.int64(3)}
+    assert json_text(value) == '{"a": [1.0, null], "b": null, "c": 3}'

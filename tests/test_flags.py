@@ -98,3 +98,8 @@ def test_booleans_take_a_value_or_none(flag, value):
     args = parse(TrainArgs, ["--env", "mdp", *flag.split(), "--seed", "1"], "train")
     assert args.config == Config(env="mdp", mean_rewards=value, seed=1)
     assert args.given == {"env", "mean_rewards", "seed"}
+    if value is not None:  # so do those that are not of the config
+        for name in ("debug", "distributed"):
+            given = flag.replace("mean-rewards", name).replace("mean_rewards", name)
+            args = parse(TrainArgs, [*given.split(), "--seed", "1"], "train")
+            assert (args.debug, args.processes.distributed)[name == "distributed"] is value

@@ -50,6 +50,13 @@ def test_baselines_are_compared(capsys):
     assert "Gittins − UCB1" in capsys.readouterr().out
 
 
+def test_gymnax_environments_are_trained_in(capsys):
+    quick = example("gymnax").replace("n_tasks=256, minibatches=16", "n_tasks=4, minibatches=2")
+    quick = quick.replace("horizon=1000", "horizon=30").replace("iterations=30", "iterations=2")
+    exec(compile(quick, "README.md", "exec"), {})
+    assert len(capsys.readouterr().out.split()) == 2
+
+
 def test_own_environment_is_learned(corridor):
     """Its optimum is known: 3 steps to the goal, and all of the first episodes if need be."""
     env = corridor()

@@ -116,9 +116,11 @@ def test_runs_of_one_algorithm_are_told_apart_by_their_folders(runs, tmp_path, c
 
 
 def test_frames_are_left_out_on_request(runs, tmp_path):
-    run([runs / "bandit", "--out", tmp_path / "a.gif", "--horizon", "4", "--every", "3"])
+    options = ["--horizon", "4", "--every", "3", "--dpi", "50"]
+    run([runs / "bandit", "--out", tmp_path / "a.gif", *options])
     with Image.open(tmp_path / "a.gif") as film:
         assert film.n_frames == 3  # after 0, 3 and 4 steps
+        assert film.width == 430
 
 
 def test_what_was_asked_for_is_recorded(runs, tmp_path, monkeypatch):
@@ -198,6 +200,7 @@ def test_training_does_not_start_if_it_cannot_draw(strange, tmp_path, capsys):
         ("--out {tmp}/a.gif --every 0", "every must be a whole number of at least 1"),
         ("--out {tmp}/a.gif --fps 0", "fps must be a finite number in (0, 50]"),
         ("--out {tmp}/a.gif --fps inf", "fps must be a finite number"),
+        ("--out {tmp}/a.gif --dpi 401", "dpi must be a finite number in [20, 400]"),
         ("--out {tmp}/a.gif --policy first", "first"),
         ("--out {tmp}/a.gif --against {runs}/mdp", "is a run on mdp"),
         ("--out {tmp}/a.gif --against {runs}/bandit", "is the same run"),

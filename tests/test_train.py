@@ -144,6 +144,7 @@ def test_evaluate_of_baselines_alone(capsys):
 def test_evaluate_refuses_baselines_that_do_not_play_here(whole, capsys):
     assert "did you mean 'psrl'" in refused(capsys, f"{whole} --baselines psl", evaluate)
     assert "plays environments" in refused(capsys, f"{whole} --baselines psrl", evaluate)
+    assert "must explore" in refused(capsys, f"{whole} --baselines planner", evaluate)
     assert "RUN" in refused(capsys, "--baselines random", evaluate)
     assert "--env" in refused(capsys, f"{whole} --env bandit", evaluate)
     assert "did you mean 'bandit'" in refused(capsys, "--env bandits", evaluate)
@@ -510,6 +511,8 @@ def test_resume_with_other_random_numbers_names_the_setting(whole, capsys):
     with jax.threefry_partitionable(not jax.config.jax_threefry_partitionable):
         error = refused(capsys, f"--resume {whole}")
     assert "set JAX_THREEFRY_PARTITIONABLE=True" in error
+    with jax.enable_x64(not jax.config.jax_enable_x64):
+        assert "set JAX_ENABLE_X64=" in refused(capsys, f"--resume {whole}")
 
 
 def test_the_commit_is_that_of_our_own_checkout_or_none(tmp_path, monkeypatch):
@@ -520,8 +523,9 @@ def test_the_commit_is_that_of_our_own_checkout_or_none(tmp_path, monkeypatch):
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "mine"]):
         subprocess.run([*git, *command], cwd=tmp_path, check=True)
     assert run_folder._commit(installed) is None
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "mine"\n')
-    assert run_folder._commit(installed) is None
+    for text in ('[project]\nname = "mine"\n', '[[tool.x]]\nname = "rl3jax"\n', "name ="):
+        (tmp_path / "pyproject.toml").write_text(text)
+        assert run_folder._commit(installed) is None
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "rl3jax"\n')
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as git's hooks have it
     assert re.fullmatch(r"[0-9a-f]{40}", run_folder._commit(installed))

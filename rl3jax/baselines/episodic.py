@@ -156,7 +156,7 @@ class EpisodicAgent(IndexAgent):
 
     @override
     def take_in(self, carry: EpisodicCarry, interaction: Interaction) -> EpisodicCarry:
-        action, reward, s_next, _, _, s_now = interaction
+        action, reward, s_next, _, _, s_now, *_ = interaction
         # The clock does not depend on the task, so that `vmap` over tasks leaves the condition in
         # `act` a scalar: it plans once an episode and not, to throw it away, in every step.
         return dataclasses.replace(

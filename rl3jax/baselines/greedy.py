@@ -53,7 +53,7 @@ class EpsilonGreedyAgent(IndexAgent):
 
     @override
     def take_in(self, carry: LearnerCarry, interaction: Interaction) -> LearnerCarry:
-        action, reward, s_next, terminated, _, s_now = interaction
+        action, reward, s_next, terminated, _, s_now, *_ = interaction
         table = self.learner.update(carry.table, carry.state, action, reward, s_next, terminated)
         return LearnerCarry(table, s_now)
 

@@ -17,7 +17,7 @@ from rl3jax.baselines.optimal import OptimalPolicy
 from rl3jax.baselines.psrl import OptimisticPsrlAgent, PsrlAgent
 from rl3jax.baselines.tuning import best_constant
 from rl3jax.baselines.ucrl2 import Ucrl2Agent
-from rl3jax.baselines.uniform import UniformAgent
+from rl3jax.baselines.uniform import uniform_agent
 from rl3jax.checks import ConfigError, check_choice
 from rl3jax.envs import Environment, TaskDistribution
 
@@ -38,9 +38,9 @@ class Domain:
     holds: Callable[[Any, int], bool]
 
 
-FINITE = Domain(
-    "environments of finitely many actions",
-    lambda env, horizon: isinstance(env.action_space(), spaces.Discrete),
+BOUNDED = Domain(
+    "environments of finitely many actions, or actions in a box",
+    lambda env, horizon: isinstance(env.action_space(), spaces.Discrete | spaces.Box),
 )
 TABULAR = Domain("tabular environments", lambda env, horizon: isinstance(env, Environment))
 MODEL = Domain(
@@ -86,7 +86,7 @@ class Baseline:
 
 
 BASELINES: dict[str, Baseline] = {
-    "random": Baseline("random", FINITE, lambda env, horizon: UniformAgent(env.num_actions)),
+    "random": Baseline("random", BOUNDED, lambda env, horizon: uniform_agent(env.action_space())),
     "optimal": Baseline("optimal policy", MODEL, OptimalPolicy),
     "greedy": Baseline("greedy certainty equivalence", TABULAR, certainty_equivalence),
     "q-learning": Baseline(

@@ -76,7 +76,8 @@ class Config:
 
     # --- what is trained ------------------------------------------------------------------------
     env: str = "bandit"
-    """Environment: bandit, mdp, gridworld, or module:Class for one of your own."""
+    """Environment: bandit, mdp, gridworld, pendulum, mountain-car, cartpole, acrobot, point-robot,
+    or module:Class for one of your own."""
     variation: str | None = None
     """Task distribution to train on, for instance ood or 11x11. None: the environment's own."""
     algo: str = "rl3"
@@ -88,18 +89,21 @@ class Config:
     """Units: layer width (markov), GRU units, or the transformer's d. None: 128, 256, 64; paper:
     markov 64."""
     object_level: str | None = None
-    """Object-level RL of rl3: value_iteration, q_learning or local_model. None: gridworld under rl3
-    local_model, else value_iteration."""
+    """Object-level RL of rl3: value_iteration, q_learning, local_model or linear_model. None:
+    gridworld under rl3 local_model, physics and point-robot linear_model, else value_iteration."""
     head: str | None = None
     """Of the policy: plain, or planning (it starts as the object-level plan). None: gridworld under
     rl3 with local_model planning, else plain."""
+    squash_actions: bool | None = None
+    """Actions in a box: draw them from a Gaussian that tanh squashes onto the box, in place of one
+    that is clipped to it. None: False."""
     preset: str | None = None
     """Hyper-parameters of the paper: paper-v4, or paper-rlc (also: paper). None: our own."""
 
     # --- sizes ----------------------------------------------------------------------------------
     n_tasks: Size | None = None
     """Tasks, hence meta-episodes, per iteration. None: bandit 4096, gridworld 512 (of
-    other learners than local_model 128), else 1024."""
+    other learners than local_model 128), point-robot 512, physics 256, else 1024."""
     horizon: Size | None = None
     """Interaction budget of a meta-episode, in env steps. None: 100."""
     iterations: Size | None = None
@@ -145,18 +149,18 @@ class Config:
     # --- observation ----------------------------------------------------------------------------
     value_scale: Positive | None = None
     """Value estimates are shown divided by this, in reward units. None: bandit 1, mdp 10,
-    gridworld 0.3; paper 10."""
+    gridworld 0.3, pendulum 100, other physics 50; paper 10."""
     squash_values: bool | None = None
     """Show an estimate x (so divided) as sign(x) ln(1 + |x|), and counts as ln(1 + N).
     None: True in bandit, mdp and gridworld, else False; paper False."""
     reward_scale: NonNegative | None = None
-    """The previous reward is shown multiplied by this. None: 1; gridworld 0.05."""
+    """The previous reward is shown multiplied by this. None: 1; gridworld 0.05, pendulum 0.1."""
     shown: Shown | None = None
     """What a policy of rl3 is shown: all; no-values or no-counts (all but these); or estimates
     (values and counts alone, as the paper's RL³-Markov has it). None: all."""
     critic_scale: Positive | None = None
     """The critic learns rewards multiplied by this; advantages are normalised anyway. None: 1;
-    gridworld 0.05."""
+    gridworld 0.05, pendulum 0.01, point-robot and other physics 0.1."""
 
     # --- the machine (changes no result but by rounding) -----------------------------------------
     devices: Size | None = None
@@ -374,6 +378,7 @@ class Resolved(Config):
     network: str = "markov"
     object_level: str = "value_iteration"
     head: str = "plain"
+    squash_actions: bool = False
     n_tasks: Size = 1024
     horizon: Size = 100
     iterations: Size = 300

@@ -31,10 +31,11 @@ def parse_flags(args_type: type[Args], argv: Sequence[str], program: str) -> Arg
     parsed: Any
     named, _ = tyro.cli(naming, prog=program, args=asked, return_unknown_args=True)
     config = Config(**vars(named))
-    argv = _with_values(argv, _switches(config))
+    argv = _with_values(argv, _switches(config, args_type))
     parsed, unknown = tyro.cli(
-        _flags_of(args_type, config), prog=program, args=argv, return_unknown_args=True
-    )
+        _flags_of(args_type, config), prog=program, args=argv, return_unknown_args=True,
+        config=(tyro.conf.FlagConversionOff,),
+    )  # fmt: skip
     fields: Any = dataclasses.fields(args_type)  # type: ignore[arg-type]
     if unknown:
         raise ConfigError(_why_unknown(unknown, config, [field.name for field in fields]))
@@ -102,10 +103,21 @@ def _help(part: ChosenPart, name: str) -> str:
     return f"{text} None: {others}{default}."
 
 
-def _switches(config: Config) -> set[str]:
+def _switches(config: Config, args_type: type) -> set[str]:
     """Names of all flags that are booleans."""
-    hints = {**annotations(Config), **{n: o.annotation for n, o in config.allowed_options.items()}}
-    return {name for name, annotation in hints.items() if unwrap(annotation)[0] is bool}
+    own = annotations(args_type)
+    inner = [
+        annotations(kind)
+        for hint in own.values()
+        if dataclasses.is_dataclass(kind := unwrap(hint)[0])
+    ]
+    options = {name: option.annotation for name, option in config.allowed_options.items()}
+    return {
+        name
+        for hints in (own, *inner, options)
+        for name, annotation in hints.items()
+        if unwrap(annotation)[0] is bool
+    }
 
 
 def _with_values(argv: Sequence[str], switches: set[str]) -> list[str]:

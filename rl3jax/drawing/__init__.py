@@ -28,7 +28,7 @@ from rl3jax.drawing.pictures import (
     panels,
     view_type,
 )
-from rl3jax.envs import Environment, TaskDistribution
+from rl3jax.envs import TaskDistribution
 from rl3jax.files import replacing
 
 __all__ = [
@@ -72,7 +72,8 @@ def render_episode(
     Args:
         agents: an agent, a function from a task to the agent that knows it, or several of either
             by name, drawn side by side in the same task with the same chance.
-        env: a bandit, random MDP or gridworld, or derived from one.
+        env: a bandit, random MDP, gridworld, pendulum, mountain car, cart pole, acrobot or point
+            robot, or derived from one.
         horizon: env steps of the meta-episode.
         key: decides all chance, and the task unless that is given; consumed.
         task: the task; `None` draws one.
@@ -96,7 +97,7 @@ def render_episode(
 
 def record_episodes(
     agents: Mapping[str, AgentOrMaker],
-    env: Environment,
+    env: TaskDistribution,
     task: Any,
     horizon: int,
     key: PRNGKeyArray,
@@ -132,7 +133,11 @@ def check_path(path: Path) -> None:
 
 
 def save_picture(
-    path: Path, episodes: Mapping[str, MetaEpisode], fps: float = 8.0, every: int = 1
+    path: Path,
+    episodes: Mapping[str, MetaEpisode],
+    fps: float = 8.0,
+    every: int = 1,
+    dpi: int | None = None,
 ) -> None:
     """Writes a film or key moments to `path`, by its ending, whole or not at all.
 
@@ -141,19 +146,24 @@ def save_picture(
         episodes: of one task, by the agents' names.
         fps: steps a second; films pause where episodes end.
         every: films show each `every`-th step, and where an episode ends.
+        dpi: pixels per inch; `None`: 110 of films, 130 of panels.
     """
-    data = _encode(path.suffix.lower(), episodes, fps, every)
+    ending = path.suffix.lower()
+    dpi = dpi or (PANELS_DPI if ending == ".png" else DPI)
+    data = _encode(ending, episodes, fps, every, dpi)
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
-def _encode(ending: str, episodes: Mapping[str, MetaEpisode], fps: float, every: int) -> bytes:
+def _encode(
+    ending: str, episodes: Mapping[str, MetaEpisode], fps: float, every: int, dpi: int
+) -> bytes:
     if ending == ".png":
-        return files.png(panels(episodes, dpi=PANELS_DPI))
+        return files.png(panels(episodes, dpi))
     moments = film_moments(episodes, every)
     seconds = film_seconds(episodes, moments, fps)
     if ending == ".mp4":
-        return files.mp4(frames(episodes, moments), seconds, fps)
+        return files.mp4(frames(episodes, moments, dpi), seconds, fps)
     spread = np.linspace(0, len(moments) - 1, num=5).astype(int)
-    samples = list(frames(episodes, [moments[i] for i in spread]))
-    return files.gif(frames(episodes, moments), seconds, samples)
+    samples = list(frames(episodes, [moments[i] for i in spread], dpi))
+    return files.gif(frames(episodes, moments, dpi), seconds, samples)

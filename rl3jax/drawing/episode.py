@@ -8,15 +8,30 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 from typing_extensions import override
 
 from rl3jax.agent import Agent, Decision, Interaction, PolicyAgent
 from rl3jax.baselines import AgentOrMaker
-from rl3jax.envs import Environment
+from rl3jax.envs import Environment, ScaledFeatures, State, TaskDistribution
 from rl3jax.evaluation import check_tasks
-from rl3jax.object_level import TabularLearner
+from rl3jax.object_level import NoLearner, ObjectLearner, TabularLearner
+from rl3jax.object_level.local_model import KindsModel
 from rl3jax.rollout import Trajectory, rollout
+
+
+class Belief(NamedTuple):
+    """What a learner believes of the states of a task, each of which is of one of C kinds.
+
+    Attributes:
+        kind: `[M, C, S]`, probabilities of each state's kinds; kind 0 cannot be entered.
+        reward: `[M, C]`, of entering a state of each kind.
+        ends: `[M, C]`, probability that entering it ends the object-level episode.
+    """
+
+    kind: Any
+    reward: Any
+    ends: Any
 
 
 @dataclass(frozen=True)
@@ -29,23 +44,26 @@ class MetaEpisode:
     Attributes:
         env, task: what was acted in.
         learner: the agent's object-level RL; `None` if it has none.
-        state: `[M]`, the state to act in next.
-        entered: `[M]`, where the last step led: another state than that after an episode's end.
-        q: `[M, S, A]`, the object-level values; `None` without a learner.
-        action, reward: `[H]`, of each step.
+        state: `[M]`, or `[M, D]` of vectors, the state to act in next.
+        entered: likewise, where the last step led: another state than that after an episode's end.
+        q: `[M, S, A]`, the object-level values, or `[M, A]`, those in the current state, where
+            states are vectors; `None` without a learner.
+        action, reward: `[H]`, of each step; an action in a box is `[H, n]`.
         terminated, truncated: `[H]` bool, where object-level episodes ended.
+        belief: what the learner believes at each moment; `None` unless it knows kinds of states.
     """
 
-    env: Environment
+    env: TaskDistribution
     task: Any
-    learner: TabularLearner | None
-    state: Int[np.ndarray, " M"]
-    entered: Int[np.ndarray, " M"]
-    q: Float[np.ndarray, "M S A"] | None
-    action: Int[np.ndarray, " H"]
+    learner: ObjectLearner | None
+    state: Num[np.ndarray, "M *D"]
+    entered: Num[np.ndarray, "M *D"]
+    q: Float[np.ndarray, "M ..."] | None
+    action: Num[np.ndarray, "H *n"]
     reward: Float[np.ndarray, " H"]
     terminated: Bool[np.ndarray, " H"]
     truncated: Bool[np.ndarray, " H"]
+    belief: Belief | None = None
 
     @property
     def horizon(self) -> int:
@@ -83,20 +101,25 @@ class MetaEpisode:
         """Ends of episodes that took more than a step: moments to look at for longer."""
         return self.ends[self.episode_step[self.ends] > 1]
 
-    def trail(self, moment: int) -> Int[np.ndarray, " L"]:
+    def trail(self, moment: int) -> Num[np.ndarray, "L *D"]:
         """The states of the object-level episode up to `moment`, its start first."""
         first = self.first_moment[moment]
         return np.concatenate([self.state[first : first + 1], self.entered[first + 1 : moment + 1]])
 
     def visits(self, moment: int) -> Int[np.ndarray, "S A"]:
         """N(s, a), how often each action was taken in each state."""
-        counts = np.zeros((self.env.num_states, self.env.num_actions), int)
+        counts = np.zeros((self._num_states, self.env.num_actions), int)
         np.add.at(counts, (self.state[:moment], self.action[:moment]), 1)
         return counts
 
+    @property
+    def _num_states(self) -> int:
+        assert isinstance(self.env, Environment)
+        return self.env.num_states
+
     def visited(self, moment: int) -> Bool[np.ndarray, " S"]:
         """The states that the agent has been in."""
-        been = np.zeros(self.env.num_states, bool)
+        been = np.zeros(self._num_states, bool)
         been[self.state[: moment + 1]] = True
         been[self.entered[: moment + 1]] = True
         return been
@@ -106,7 +129,7 @@ class MetaEpisode:
 
 
 def record_episode(
-    agent: AgentOrMaker, env: Environment, task: Any, horizon: int, key: PRNGKeyArray
+    agent: AgentOrMaker, env: TaskDistribution, task: Any, horizon: int, key: PRNGKeyArray
 ) -> MetaEpisode:
     """The meta-episode that `rollout` gives for the same arguments, with what can be drawn of it.
 
@@ -138,10 +161,13 @@ def record_episode(
         reward=trajectory.reward[:horizon],
         terminated=trajectory.terminated[:horizon],
         truncated=trajectory.truncated[:horizon],
+        belief=before.belief,
     )
 
 
-def evaluation_task(env: Environment, key: PRNGKeyArray, index: int) -> tuple[Any, PRNGKeyArray]:
+def evaluation_task(
+    env: TaskDistribution, key: PRNGKeyArray, index: int
+) -> tuple[Any, PRNGKeyArray]:
     """The task that `evaluate_agent` draws from `key` at a place, and its meta-episode's key.
 
     The key is consumed. Memory grows with `index`.
@@ -152,7 +178,7 @@ def evaluation_task(env: Environment, key: PRNGKeyArray, index: int) -> tuple[An
 
 
 @partial(jax.jit, static_argnums=0)
-def sample_task(env: Environment, key: PRNGKeyArray) -> Any:
+def sample_task(env: TaskDistribution, key: PRNGKeyArray) -> Any:
     """A task of `env`, by a program that is compiled once. The key is consumed."""
     return env.sample_task(key)
 
@@ -163,12 +189,13 @@ class _Situation(NamedTuple):
     state: Any
     entered: Any
     q: Any
+    belief: Any
 
 
 class _WatchedCarry(NamedTuple):
     inner: Any
-    state: Int[Array, ""]
-    entered: Int[Array, ""]
+    state: State
+    entered: State
 
 
 class _Watched(Agent):
@@ -177,21 +204,23 @@ class _Watched(Agent):
     inner: Agent
 
     @override
-    def init(self, s: Int[Array, ""]) -> _WatchedCarry:
+    def init(self, s: State) -> _WatchedCarry:
         return _WatchedCarry(self.inner.init(s), s, s)
 
     @override
-    def act(self, carry: _WatchedCarry, key: PRNGKeyArray) -> tuple[Int[Array, ""], _WatchedCarry]:
+    def act(self, carry: _WatchedCarry, key: PRNGKeyArray) -> tuple[Any, _WatchedCarry]:
         decision, carry = self.decide(carry, key)
         return decision.action, carry
 
     @override
     def decide(self, carry: _WatchedCarry, key: PRNGKeyArray) -> tuple[Decision, _WatchedCarry]:
         learner = _learner(self.inner)
-        q = None if learner is None else learner.q_table(carry.inner.table)
+        q = _values(learner, carry)
         decision, inner = self.inner.decide(carry.inner, key)
-        situation = _Situation(carry.state, carry.entered, q)
-        return Decision(decision.action, (), situation), carry._replace(inner=inner)
+        belief = _belief(learner, carry.inner.table) if isinstance(learner, KindsModel) else None
+        situation = _Situation(carry.state, carry.entered, q, belief)
+        action = self.inner.played(decision.action)
+        return Decision(action, (), situation), carry._replace(inner=inner)
 
     @override
     def take_in(self, carry: _WatchedCarry, interaction: Interaction) -> _WatchedCarry:
@@ -207,14 +236,29 @@ class _Watched(Agent):
         return self.inner.overflowed(carry.inner)
 
 
-def _learner(agent: Agent) -> TabularLearner | None:
+def _learner(agent: Agent) -> ObjectLearner | None:
+    """The agent's object-level RL, if it has values that can be drawn."""
     learner = agent.bound_learner if isinstance(agent, PolicyAgent) else None
-    return learner if isinstance(learner, TabularLearner) else None
+    knows_vectors = isinstance(agent, PolicyAgent) and isinstance(agent.features, ScaledFeatures)
+    has_values = knows_vectors and not isinstance(learner, NoLearner)
+    return learner if has_values or isinstance(learner, TabularLearner) else None
+
+
+def _values(learner: ObjectLearner | None, carry: _WatchedCarry) -> Array | None:
+    """Those of all states, or of the current one where states are vectors."""
+    if isinstance(learner, TabularLearner):
+        return learner.q_table(carry.inner.table)
+    return None if learner is None else learner.estimates(carry.inner.table, carry.state).q
+
+
+def _belief(learner: KindsModel, table: Any) -> Belief:
+    kinds = learner.kinds(table)
+    return Belief(learner.posterior(table).of_all, kinds.reward, kinds.ends)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
 def _record(
-    env: Environment, agent: Agent, task: Any, horizon: int, key: PRNGKeyArray
+    env: TaskDistribution, agent: Agent, task: Any, horizon: int, key: PRNGKeyArray
 ) -> Trajectory:
     """One step more than the horizon, for the situation that the last one leads to."""
     return rollout(_Watched(agent.for_horizon(horizon)), env, task, horizon + 1, key)

@@ -16,8 +16,10 @@ from PIL import Image
 
 from rl3jax.checks import ConfigError
 
-EXACT, MEANT, OTHERS = 128, 1024, 128
+EXACT, MEANT, OTHERS = 128, 1024, 127
 """Colours of a GIF: the most frequent as they are, and means of those that come next."""
+UNCHANGED = EXACT + OTHERS
+"""The one colour left of a GIF's 256: as in the frame before."""
 
 Frame = UInt8[np.ndarray, "height width 3"]
 
@@ -48,12 +50,15 @@ def gif(frames: Iterable[Frame], seconds: Sequence[float], samples: Sequence[Fra
         duration=[round(100 * s) * 10 for s in seconds],
         loop=0,
         disposal=1,
+        palette=palette.bytes,  # once for all frames
+        transparency=UNCHANGED,
+        optimize=True,  # pixels as in the frame before are transparent
     )
     return buffer.getvalue()
 
 
 class _Palette:
-    """256 colours, and the nearest of them to any colour.
+    """256 colours, `bytes`, and the nearest to any colour of those but the last.
 
     Pillow's own palettes blend flat colours with what lies near them, so that white is not white.
     """
@@ -61,13 +66,16 @@ class _Palette:
     def __init__(self, pixels: UInt8[np.ndarray, "n 3"]) -> None:
         colours, counts = np.unique(_packed(pixels), return_counts=True)
         frequent = colours[np.argsort(-counts, kind="stable")]
-        self._colours = _unpacked(frequent[:EXACT])
+        used = frequent[:EXACT]
         if len(frequent) > EXACT:  # the rarest are edges of letters, and much like others
             others = Image.fromarray(_unpacked(frequent[EXACT : EXACT + MEANT])[None])
-            means = others.quantize(OTHERS).getpalette()
-            self._colours = np.concatenate(
-                [self._colours, np.array(means, np.uint8).reshape(-1, 3)[:OTHERS]]
-            )
+            means = np.array(
+                others.quantize(OTHERS, Image.Quantize.MAXCOVERAGE).getpalette(), np.uint8
+            ).reshape(-1, 3)
+            used = np.concatenate([used, np.setdiff1d(_packed(means[:OTHERS]), used)])
+        self._colours = _unpacked(used)
+        spare = np.setdiff1d(np.arange(256), used)  # Pillow tells colours apart, not their places
+        self.bytes = _unpacked(np.concatenate([used, spare])[:256]).tobytes()
         self._nearest = np.full(1 << 24, -1, np.int16)  # of each packed colour, once it is known
 
     def image(self, frame: Frame) -> Image.Image:
@@ -77,7 +85,7 @@ class _Palette:
         distance = np.square(_unpacked(new)[:, None].astype(int) - self._colours[None]).sum(axis=2)
         self._nearest[new] = distance.argmin(axis=1)
         image = Image.fromarray(self._nearest[packed].astype(np.uint8))
-        image.putpalette(self._colours.tobytes())
+        image.putpalette(self.bytes)
         return image
 
 

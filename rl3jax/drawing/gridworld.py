@@ -1,6 +1,5 @@
 """Gridworlds: tiles, the agent and its trail, and known states shaded by their value."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import CenteredNorm, Normalize, to_rgb, to_rgba_array
@@ -48,6 +48,9 @@ VALUES = colormaps["PRGn"]
 KNOWN = "#dfe3ee"
 """Shade of a visited tile where there are no values."""
 
+Scales = Normalize | None
+"""The colour scale of values, about 0; `None` where nobody has values."""
+
 GRID = 4.9
 MOST_NUMBERED = 20
 """Rows up to which there is room for the values' numbers."""
@@ -82,8 +85,8 @@ class GridworldView(View):
 
     @override
     @staticmethod
-    def scales(episodes: Sequence[MetaEpisode]) -> Normalize | None:
-        """The colour scale of values, about 0; `None` where nobody has values."""
+    def scales(episodes: Sequence[MetaEpisode]) -> Scales:
+        """By the largest value that is shown."""
         if all(episode.q is None for episode in episodes):
             return None
         largest = max((_largest_value(e) for e in episodes if e.q is not None), default=0.0)
@@ -95,15 +98,16 @@ class GridworldView(View):
         tiles = episode.task.tiles.ravel()[episode.entered]
         found = {"first at the goal": GOAL, "first fatal tile": FATAL}
         moments = {name: np.flatnonzero(tiles == tile) for name, tile in found.items()}
-        return {int(where[0]): name for name, where in moments.items() if len(where)}
+        marks = {int(where[0]): name for name, where in moments.items() if len(where)}
+        if episode.belief is None:
+            return marks
+        first = moments["first at the goal"][:1]
+        return {0: "start"} | {int(m) // 2: "half-way to the goal" for m in first} | marks
 
     @override
     @staticmethod
-    def legend(figure: SubFigure, width: float, scales: Normalize | None) -> None:
-        handles = [
-            Patch(facecolor=colour, edgecolor=FAINT, label=f"{TILE_LETTERS[tile]} {name}".strip())
-            for tile, (name, colour) in TILES.items()
-        ]
+    def legend(figure: SubFigure, width: float, scales: Scales) -> None:
+        handles = [tile_patch(tile) for tile in TILES]
         unknown = Patch(facecolor="white", edgecolor=FAINT, hatch=HATCH, label="not visited yet")
         agent = Line2D([], [], linestyle="", label="agent, its trail", **RING)
         is_wide = width > 8
@@ -128,33 +132,43 @@ class GridworldView(View):
     # --- artists ---
 
     @override
-    def make(self, scales: Normalize | None) -> list[Artist]:
-        env, self._norm = self.episode.env, scales
-        assert isinstance(env, Gridworld)
+    def make(self, scales: Scales) -> list[Artist]:
+        axes, self._norm = self.make_axes(), scales
         self._tiles = self.episode.task.tiles.ravel()
-        self._row, self._column = np.divmod(np.arange(env.num_states), env.side)
-        self._point = 72 * GRID / env.side  # of a tile, in points
         self._is_end = np.isin(self._tiles, (GOAL, FATAL))
         self._values = None if self.episode.q is None else self.episode.q.max(axis=-1)
-        self._is_numbered = env.side <= MOST_NUMBERED
-        self._colours = np.array([to_rgb(TILES[tile][1]) for tile in range(len(TILES))])
-        self._axes = axes = self.axes(MARGIN, MARGIN, GRID, GRID)
-        axes.set(xlim=(-0.5, env.side - 0.5), ylim=(env.side - 0.5, -0.5), xticks=[], yticks=[])
+        self._is_numbered = self.side <= MOST_NUMBERED
+        self._colours = tile_colours()
         self._make_unknown()
-        return [*self._make_known(), *axes.spines.values(), self._make_agent()]
+        return [*self._make_known(), *axes.spines.values(), self.make_agent()]
+
+    def make_axes(self) -> Axes:
+        """Axes of the grid, and where its tiles lie."""
+        env = self.episode.env
+        assert isinstance(env, Gridworld)
+        self.side = side = env.side
+        self._row, self._column = np.divmod(np.arange(env.num_states), side)
+        self._point = 72 * GRID / side  # of a tile, in points
+        self._axes = self.axes(MARGIN, MARGIN, GRID, GRID)
+        self._axes.set(xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5), xticks=[], yticks=[])
+        return self._axes
+
+    def make_lines(self) -> list[Artist]:
+        """Lines between the tiles."""
+        between, ends = np.arange(self.side - 1) + 0.5, (-0.5, self.side - 0.5)
+        draw = (self._axes.hlines, self._axes.vlines)
+        return [lines(between, *ends, color=LINES, linewidth=0.5) for lines in draw]
 
     def _make_unknown(self) -> None:
         """All tiles as before any step; those visited are drawn over them."""
-        side = math.isqrt(len(self._tiles))
+        side = self.side
         self._axes.imshow(self._colours[self._tiles].reshape(side, side, 3))
         passable = self._tiles != OBSTACLE
         hatched = squares(self._column[passable], self._row[passable], 0.5)
         self._axes.add_collection(PolyCollection(hatched, **UNKNOWN), autolim=False)
-        lines = np.arange(side - 1) + 0.5
-        self._axes.hlines(lines, -0.5, side - 0.5, color=LINES, linewidth=0.5)
-        self._axes.vlines(lines, -0.5, side - 0.5, color=LINES, linewidth=0.5)
+        self.make_lines()
         for s, tile in enumerate(self._tiles):
-            _write_letter(self._text(s), int(tile))
+            write_letter(self.text(s), int(tile))
 
     def _make_known(self) -> list[Artist]:
         self._known = PolyCollection([], edgecolor=LINES, linewidth=0.5)
@@ -162,16 +176,17 @@ class GridworldView(View):
         for collection in (self._known, self._shade):
             self._axes.add_collection(collection, autolim=False)
         (self._trail,) = self._axes.plot([], [], color=INK, linewidth=0.07 * self._point)
-        self._texts = [self._text(s) for s in range(len(self._tiles))]
+        self._texts = [self.text(s) for s in range(len(self._tiles))]
         return [self._known, self._trail, self._shade, *self._texts]
 
-    def _make_agent(self) -> Artist:
+    def make_agent(self) -> Artist:
+        """The ring about the agent's tile."""
         ring = RING | {"markersize": 0.78 * self._point, "markeredgewidth": 0.09 * self._point}
         halo = [withStroke(linewidth=0.16 * self._point, foreground="white")]
         (self._agent,) = self._axes.plot([], [], path_effects=halo, **ring)
         return self._agent
 
-    def _text(self, s: int) -> Text:
+    def text(self, s: int) -> Text:
         """Room for the letter or the value of one tile."""
         size = 0.27 * self._point
         return self._axes.text(
@@ -193,7 +208,7 @@ class GridworldView(View):
         self._known.set_facecolor(self._colours[self._tiles[known]])
         trail = self.episode.trail(moment)
         self._trail.set_data(self._column[trail], self._row[trail])
-        self._agent.set_data(self._column[trail[-1:]], self._row[trail[-1:]])
+        self.place_agent(moment)
 
         shades = self._shades(moment)
         self._shade.set_verts(squares(self._column[known], self._row[known], SHADE))
@@ -201,9 +216,14 @@ class GridworldView(View):
         values = self._values[moment] if self._values is not None and self._is_numbered else None
         for s, text in enumerate(self._texts):
             if values is None or self._is_end[s] or not known[s]:
-                _write_letter(text, int(self._tiles[s]) if known[s] else NORMAL)
+                write_letter(text, int(self._tiles[s]) if known[s] else NORMAL)
             else:
                 _write_value(text, float(values[s]), ink_on(shades[s]))
+
+    def place_agent(self, moment: int) -> None:
+        """Moves the ring to where the last step led."""
+        s = self.episode.entered[moment : moment + 1]
+        self._agent.set_data(self._column[s], self._row[s])
 
     def _shades(self, moment: int) -> Float[np.ndarray, "S 4"]:
         """Colours of the states' values; an end of episodes has none, and keeps its own."""
@@ -223,7 +243,19 @@ def _largest_value(episode: MetaEpisode) -> float:
     return float(np.nanmax(values, initial=0.0))
 
 
-def _write_letter(text: Text, tile: int) -> None:
+def tile_colours() -> Float[np.ndarray, "tiles 3"]:
+    """Colours of the tiles, by their codes."""
+    return np.array([to_rgb(TILES[tile][1]) for tile in range(len(TILES))])
+
+
+def tile_patch(tile: int) -> Patch:
+    """What the legend says of a tile."""
+    name, colour = TILES[tile]
+    return Patch(facecolor=colour, edgecolor=FAINT, label=f"{TILE_LETTERS[tile]} {name}".strip())
+
+
+def write_letter(text: Text, tile: int) -> None:
+    """The letter of a tile."""
     colour = FAINT if tile == OBSTACLE else INK
     text.set(text=TILE_LETTERS[tile].strip(), color=colour, weight="bold")
 

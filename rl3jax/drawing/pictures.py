@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,18 +11,44 @@ from matplotlib.figure import Figure
 
 from rl3jax.checks import ConfigError
 from rl3jax.drawing.bandit import BanditView
+from rl3jax.drawing.beliefs import BeliefView
 from rl3jax.drawing.episode import MetaEpisode, key_moments
 from rl3jax.drawing.gridworld import GridworldView
+from rl3jax.drawing.motion import (
+    AcrobotView,
+    CartPoleView,
+    MountainCarView,
+    PendulumView,
+    PointRobotView,
+)
 from rl3jax.drawing.random_mdp import RandomMdpView
 from rl3jax.drawing.view import View
-from rl3jax.envs import Bandit, Environment, Gridworld, RandomMdp, TaskDistribution
+from rl3jax.envs import (
+    Acrobot,
+    Bandit,
+    Binned,
+    CartPole,
+    Gridworld,
+    MountainCar,
+    Pendulum,
+    PointRobot,
+    RandomMdp,
+    TaskDistribution,
+)
 
-VIEWS: dict[type[Environment], type[View]] = {
+VIEWS: dict[type[TaskDistribution], type[View]] = {
     Bandit: BanditView,
     RandomMdp: RandomMdpView,
     Gridworld: GridworldView,
+    Pendulum: PendulumView,
+    MountainCar: MountainCarView,
+    CartPole: CartPoleView,
+    Acrobot: AcrobotView,
+    PointRobot: PointRobotView,
 }
 """How each environment is drawn, and those derived from it."""
+COMPANIONS: dict[type[View], type[View]] = {GridworldView: BeliefView}
+"""What is drawn beside a view of a meta-episode whose learner believes in kinds of states."""
 
 T = TypeVar("T")
 Image = UInt8[np.ndarray, "height width 3"]
@@ -36,8 +62,10 @@ def view_type(env: TaskDistribution) -> type[View]:
     Raises:
         ConfigError: if nobody knows how.
     """
+    shown = env.base if isinstance(env, Binned) else env
+    gymnax_id = getattr(shown, "gymnax_id", "")
     for env_class, view in VIEWS.items():
-        if isinstance(env, env_class):
+        if isinstance(shown, env_class) or gymnax_id == getattr(env_class, "gymnax_id", None):
             return view
     names = ", ".join(env_class.__name__ for env_class in VIEWS)
     raise ConfigError(
@@ -46,27 +74,46 @@ def view_type(env: TaskDistribution) -> type[View]:
     )
 
 
+class Cell(NamedTuple):
+    """What one panel shows of whose meta-episode."""
+
+    view: type[View]
+    name: str
+    episode: MetaEpisode
+
+
+def cells_of(name: str, episode: MetaEpisode) -> list[Cell]:
+    """The panels of a meta-episode: its environment's view, and the companion if there is one."""
+    view = view_type(episode.env)
+    believes = episode.belief is not None and view in COMPANIONS
+    views = [view, COMPANIONS[view]] if believes else [view]
+    return [Cell(view, name, episode) for view in views]
+
+
 class Picture:
     """Views of meta-episodes in the rows and columns of one figure, whose background is kept."""
 
-    def __init__(self, rows: Sequence[Sequence[tuple[str, MetaEpisode]]], dpi: int) -> None:
-        episodes = [episode for _, episode in chain.from_iterable(rows)]
-        view = view_type(episodes[0].env)
-        scales = view.scales(episodes)
-        panel_width, panel_height = view.panel_size(episodes[0].env)
+    def __init__(self, rows: Sequence[Sequence[Cell]], dpi: int) -> None:
+        cells = list(chain.from_iterable(rows))
+        view, _, some = cells[0]
+        scales = view.scales([cell.episode for cell in cells])
+        panel_width, panel_height = view.panel_size(some.env)
         columns = max(len(row) for row in rows)
         width, height = columns * panel_width, len(rows) * panel_height
         figure = Figure(figsize=(width, height + view.legend_height), dpi=dpi)
         self._canvas = FigureCanvasAgg(figure)
         parts = figure.subfigures(2, 1, squeeze=False, height_ratios=(height, view.legend_height))
         (body,), (foot,) = parts
-        cells = body.subfigures(len(rows), columns, squeeze=False)
+        places = body.subfigures(len(rows), columns, squeeze=False)
         self.views = [
-            view(cells[i][j], episode, name, scales)
+            cell.view(places[i][j], cell.episode, cell.name, scales)
             for i, row in enumerate(rows)
-            for j, (name, episode) in enumerate(row)
+            for j, cell in enumerate(row)
         ]
-        view.legend(foot, width, scales)
+        kinds = list(dict.fromkeys(cell.view for cell in cells))
+        (strips,) = foot.subfigures(1, len(kinds), squeeze=False)
+        for kind, strip in zip(kinds, strips, strict=True):
+            kind.legend(strip, width / len(kinds), scales)
         self._canvas.draw()
         self._background = self._canvas.copy_from_bbox(figure.bbox)
 
@@ -84,9 +131,9 @@ def frames(
     episodes: Mapping[str, MetaEpisode], moments: Sequence[int], dpi: int = DPI
 ) -> Iterator[Image]:
     """One picture a moment, with all `episodes` beside or below each other."""
-    cells = list(episodes.items())
-    is_stacked = view_type(cells[0][1].env).stacked
-    picture = Picture([[cell] for cell in cells] if is_stacked else [cells], dpi)
+    groups = [cells_of(name, episode) for name, episode in episodes.items()]
+    is_stacked = groups[0][0].view.stacked
+    picture = Picture(groups if is_stacked else [list(chain.from_iterable(groups))], dpi)
     for moment in moments:
         for view in picture.views:
             view.show(moment)
@@ -110,20 +157,21 @@ def film_seconds(
 
 
 def panels(episodes: Mapping[str, MetaEpisode], dpi: int = DPI) -> Image:
-    """Key moments in one picture: two rows of a single meta-episode, or a row of each."""
+    """Key moments in one picture: two rows of a single meta-episode, or a row of each.
+
+    Companions stand in a row below that of their views.
+    """
     view = view_type(next(iter(episodes.values())).env)
     count = view.columns * (2 if len(episodes) == 1 else 1)
-    chosen = [
-        (name, episode, key_moments(episode, view.landmarks(episode), count))
-        for name, episode in episodes.items()
-    ]
-    rows = [
-        batch
-        for name, episode, moments in chosen
-        for batch in batched([(name, episode)] * len(moments), view.columns)
-    ]
+    rows: list[list[Cell]] = []
+    shown: list[tuple[int, str]] = []
+    for name, episode in episodes.items():
+        moments = key_moments(episode, view.landmarks(episode), count)
+        for batch in batched(list(moments.items()), view.columns):
+            for cell in cells_of(name, episode):
+                rows.append([cell] * len(batch))
+                shown += batch
     picture = Picture(rows, dpi)
-    shown = chain.from_iterable(moments.items() for _, _, moments in chosen)
     for panel, (moment, note) in zip(picture.views, shown, strict=True):
         panel.show(moment, note)
     return picture.draw()

@@ -12,7 +12,7 @@ from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import SubFigure
 
 from rl3jax.drawing.episode import MetaEpisode
-from rl3jax.envs import Environment
+from rl3jax.envs import TaskDistribution
 
 MARGIN = 0.12
 HEAD = 0.8
@@ -59,7 +59,7 @@ class View(abc.ABC):
 
     def show(self, moment: int, note: str = "") -> None:
         """Moves everything to `moment`; `note` joins the name in the heading."""
-        self._heading.set_text(" · ".join(part for part in (self.name, note) if part))
+        self._heading.set_text(self.heading(note))
         self._caption.set_text(self.caption(moment))
         self.move(moment)
 
@@ -70,7 +70,7 @@ class View(abc.ABC):
 
     @staticmethod
     @abc.abstractmethod
-    def panel_size(env: Environment) -> tuple[float, float]:
+    def panel_size(env: TaskDistribution) -> tuple[float, float]:
         """Width and height of a panel."""
 
     @staticmethod
@@ -92,6 +92,10 @@ class View(abc.ABC):
     @abc.abstractmethod
     def make(self, scales: Any) -> list[Artist]:
         """Makes all artists; returns those that move, or lie above such, the lowest first."""
+
+    def heading(self, note: str) -> str:
+        """Whose meta-episode this is, and what is to be said of the moment."""
+        return " · ".join(part for part in (self.name, note) if part)
 
     def caption(self, moment: int) -> str:
         """Two lines on where the meta-episode is."""

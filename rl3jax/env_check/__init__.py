@@ -3,10 +3,11 @@
 from typing import Any
 
 import jax
+from gymnax.environments import spaces
 from jaxtyping import PRNGKeyArray
 
 from rl3jax.checks import ConfigError
-from rl3jax.env_check import behaviour, interface, model
+from rl3jax.env_check import behaviour, interface, model, vectors
 from rl3jax.env_check.findings import EnvFailureError, EnvFinding
 from rl3jax.env_check.probe import Check, Probe
 from rl3jax.envs import Environment, TaskDistribution
@@ -42,6 +43,24 @@ STAGES: tuple[tuple[Check, ...], ...] = (
 )
 """Checks in order. A stage is reached if nothing was found before: its checks rest on that."""
 
+STAGES_OF_VECTORS: tuple[tuple[Check, ...], ...] = (
+    (interface.check_class,),
+    (vectors.check_spaces,),
+    (interface.check_sample_task,),
+    (interface.check_state_drift,),
+    (vectors.check_reset_and_step,),
+    (interface.check_vmap, interface.check_default_task),
+    (behaviour.check_compiled_once,),
+    (
+        behaviour.check_determinism,
+        behaviour.check_tasks_differ,
+        behaviour.check_state_holds_no_task,
+    ),
+    (vectors.check_finite,),
+    (vectors.check_ends, vectors.check_actions_matter),
+)
+"""The same of environments whose states are vectors."""
+
 REST_ON_MODEL = {
     interface.check_tabular,
     *(check for stage in STAGES for check in stage if check.__module__ == model.__name__),
@@ -63,6 +82,7 @@ def check_env(
     |---------------|------------------------------------------------------------------------------|
     | class         | no frozen dataclass, not hashable, options left out of comparison            |
     | size          | `num_states`, `task_horizon`, `state_features`, … are no sizes, or disagree  |
+    | space         | states or actions have no finite scales                                      |
     | error         | a method raises, or branches in Python on a traced value                     |
     | type          | a method returns other shapes or dtypes than it should                       |
     | drift         | a step's state has other shapes or dtypes than a reset's                     |
@@ -73,7 +93,9 @@ def check_env(
     | task-in-state | the state carries the task, or something of it                               |
     | task-changed  | a reset, or another method, changes the task                                 |
     | index         | a state index is not in [0, num_states)                                      |
+    | vector        | a state that learners see is NaN or infinite                                 |
     | reward        | a reward is NaN or infinite                                                  |
+    | return        | no action changes the return, or anything at all                             |
     | termination   | terminated and truncated are mixed up with each other or with `task_horizon` |
     | restart       | an episode does not restart where it ended, or does where it did not         |
     | model         | `tabular` is no MDP, or not the one that is played                           |
@@ -85,20 +107,23 @@ def check_env(
     check again after a fix.
 
     Args:
-        env: an instance of a subclass of `rl3jax.Environment`.
+        env: an instance of a subclass of `rl3jax.Environment`, or of `rl3jax.TaskDistribution` if
+            states are vectors.
         key: of all randomness; `None` is a fixed one.
         num_tasks: tasks to play in. "Task i" in a message is that of
             `env.sample_task(jax.random.split(key, num_tasks + 1)[i])`.
 
     Raises:
-        ConfigError: if it is a task distribution whose states have no indices.
+        ConfigError: if it is a task distribution whose states have indices and which is no
+            `rl3jax.Environment`.
     """
-    if isinstance(env, TaskDistribution) and not isinstance(env, Environment):
+    has_vectors = isinstance(env, TaskDistribution) and not isinstance(env, Environment)
+    if has_vectors and isinstance(env.learner_space, spaces.Discrete):
         raise ConfigError(
-            f"check_env checks rl3jax.Environment; {type(env).__name__} is not tabular"
+            f"states of {type(env).__name__} have indices: extend rl3jax.Environment to check it"
         )
     probe = Probe(env, jax.random.key(0) if key is None else key, num_tasks)
-    for stage in STAGES:
+    for stage in STAGES_OF_VECTORS if has_vectors else STAGES:
         checks = [check for check in stage if check not in REST_ON_MODEL or probe.has_model]
         findings = [finding for check in checks for finding in _run(check, probe)]
         if findings:

@@ -33,7 +33,7 @@ def check_compiled_once(probe: Probe) -> Iterator[EnvFinding]:
         return lambda *args: probe.call(name, compiled, *args)
 
     sample_task, reset, step = map(counted, ("sample_task", "reset", "step"))
-    action = jnp.int32(0)
+    action = probe.random_action(jax.random.key(0))
     num_steps = 2
     with jax.debug_key_reuse(True):
         for key in probe.keys(2):
@@ -88,6 +88,8 @@ def check_determinism(probe: Probe) -> Iterator[EnvFinding]:
             "counted in Python was compiled into it",
             host_fix + " or random, and keep no counters",
         )
+    if not probe.is_tabular:
+        return
     features = probe.call("state_features", lambda: np.asarray(probe.env.state_features))
     if not np.array_equal(features, probe.features):
         message = "state_features differs from one access to the next"
@@ -178,12 +180,12 @@ def _matters(probe: Probe, swapped: Any) -> bool:
 
     def outcome(key: PRNGKeyArray, state: Any, action: Any, task: Any) -> Any:
         _, _, reward, terminated, truncated, info = step(key, state, action, task)
-        return info["next_state_index"], reward, terminated, truncated
+        return probe.env.entered_state(info), reward, terminated, truncated
 
     outcomes = probe.compiled(jax.vmap(jax.vmap(outcome, (0, 0, 0, None))))
     (key,) = probe.keys(1)
     walk, task = probe.play.walk, probe.play.task
-    keys = jax.random.split(key, walk.action.shape)
+    keys = jax.random.split(key, walk.reward.shape)
     plain, other = (
         outcomes(jax.random.clone(keys), jax.tree.map(lambda x: x[:, :-1], s), walk.action, task)
         for s in (walk.state, swapped)

@@ -16,7 +16,7 @@ import numpy as np
 
 from rl3jax.env_check.findings import EnvFinding
 from rl3jax.env_check.probe import Probe
-from rl3jax.envs import Environment
+from rl3jax.envs import TaskDistribution
 
 KINDS = {
     "an integer": jnp.integer,
@@ -40,7 +40,7 @@ def check_class(probe: Probe) -> Iterator[EnvFinding]:
     if inspect.isclass(env):
         yield EnvFinding("class", f"{env.__name__} is a class", "give an instance of it")
         return
-    if not isinstance(env, Environment):
+    if not isinstance(env, TaskDistribution):
         yield EnvFinding("class", f"{type(env).__name__} is not an rl3jax.Environment", frozen)
         return
     if not getattr(getattr(env, "__dataclass_params__", None), "frozen", False):
@@ -84,7 +84,7 @@ def check_sizes(probe: Probe) -> Iterator[EnvFinding]:
     for name in ("num_states", "num_actions", "task_horizon", "max_successors"):
         may_be_none = name in ("task_horizon", "max_successors")
         value = probe.get(name)
-        if not (_is_size(value) or (may_be_none and value is None)):
+        if not (is_size(value) or (may_be_none and value is None)):
             allowed = "a whole number of at least 1" + (" or None" if may_be_none else "")
             message = f"{name} is {value!r}, not {allowed}"
             fix = f"define {name} as a field, a class attribute or a property with such a value"
@@ -114,7 +114,8 @@ def _check_rows(probe: Probe) -> Iterator[EnvFinding]:
             yield EnvFinding("type", message, "make it float32, with jnp.asarray(…, jnp.float32)")
 
 
-def _is_size(value: Any) -> bool:
+def is_size(value: Any) -> bool:
+    """Whether it is a whole number of at least 1."""
     try:
         return not isinstance(value, bool) and operator.index(value) >= 1
     except TypeError:
@@ -142,7 +143,7 @@ def check_start_index(probe: Probe) -> Iterator[EnvFinding]:
     """An integer."""
     if not probe.overrides("reset", "reset_env"):
         start = probe.shape_of("start_index", probe.key, probe.task)
-        yield from _expect("start_index", start, (), "an integer")
+        yield from expect("start_index", start, (), "an integer")
 
 
 def check_transition(probe: Probe) -> Iterator[EnvFinding]:
@@ -159,7 +160,7 @@ def check_transition(probe: Probe) -> Iterator[EnvFinding]:
             message = f"transition returns a {type(drawn).__name__} without {name}"
             yield EnvFinding("type", message, "return an rl3jax.Transition")
             return
-        yield from _expect(f"{name} of transition", getattr(drawn, name), (), kind)
+        yield from expect(f"{name} of transition", getattr(drawn, name), (), kind)
 
 
 def check_state_drift(probe: Probe) -> Iterator[EnvFinding]:
@@ -172,7 +173,7 @@ def check_state_drift(probe: Probe) -> Iterator[EnvFinding]:
     yield from _expect_tuple(reset, start, ("observation", "state"))
     if not (isinstance(start, tuple) and len(start) == 2):
         return
-    after = probe.shape_of(step, probe.key, start[1], probe.scalar, probe.task)
+    after = probe.shape_of(step, probe.key, start[1], probe.action, probe.task)
     if not (isinstance(after, tuple) and len(after) in (5, 6)):
         return
     for what, i in (("state", 1), ("observation", 0)):
@@ -191,17 +192,13 @@ def check_reset_and_step(probe: Probe) -> Iterator[EnvFinding]:
     obs, state = probe.shape_of("reset", probe.key, probe.task)
     features = jnp.asarray(probe.features)
     index = probe.shape_of("state_index", state)
-    yield from _expect("state_index", index, (), "an integer")
-    stepped = probe.shape_of("step", probe.key, state, probe.scalar, probe.task)
-    names = ("observation", "state", "reward", "terminated", "truncated", "info")
-    yield from _expect_tuple("step", stepped, names)
-    if not (isinstance(stepped, tuple) and len(stepped) == len(names)):
+    yield from expect("state_index", index, (), "an integer")
+    stepped = probe.shape_of("step", probe.key, state, probe.action, probe.task)
+    yield from expect_step(stepped)
+    if not is_step(stepped):
         return
     for where, observed in (("reset", obs), ("step", stepped[0])):
-        yield from _expect(f"observation of {where}", observed, features.shape[1:], "a float")
-    yield from _expect("reward of step", stepped[2], (), "a number")
-    yield from _expect("terminated of step", stepped[3], (), "bool")
-    yield from _expect("truncated of step", stepped[4], (), "bool")
+        yield from expect(f"observation of {where}", observed, features.shape[1:], "a float")
     info = stepped[5]
     if not isinstance(info, dict) or "next_state_index" not in info:
         yield EnvFinding(
@@ -210,7 +207,24 @@ def check_reset_and_step(probe: Probe) -> Iterator[EnvFinding]:
             "let step_env put the index of the state just entered there, before any restart",
         )
         return
-    yield from _expect("next_state_index of info", info["next_state_index"], (), "an integer")
+    yield from expect("next_state_index of info", info["next_state_index"], (), "an integer")
+
+
+STEP_PARTS = ("observation", "state", "reward", "terminated", "truncated", "info")
+
+
+def is_step(stepped: Any) -> bool:
+    """Whether it has the parts that gymnax's `step` returns."""
+    return isinstance(stepped, tuple) and len(stepped) == len(STEP_PARTS)
+
+
+def expect_step(stepped: Any) -> Iterator[EnvFinding]:
+    """Findings unless it is what gymnax's `step` returns."""
+    yield from _expect_tuple("step", stepped, STEP_PARTS)
+    if is_step(stepped):
+        yield from expect("reward of step", stepped[2], (), "a number")
+        yield from expect("terminated of step", stepped[3], (), "bool")
+        yield from expect("truncated of step", stepped[4], (), "bool")
 
 
 def check_tabular(probe: Probe) -> Iterator[EnvFinding]:
@@ -227,7 +241,7 @@ def check_tabular(probe: Probe) -> Iterator[EnvFinding]:
             message = f"tabular returns a {type(model).__name__} without {name}"
             yield EnvFinding("type", message, "return an rl3jax.TabularModel")
             return
-        yield from _expect(f"{name} of tabular", getattr(model, name), shape, kind)
+        yield from expect(f"{name} of tabular", getattr(model, name), shape, kind)
 
 
 def check_vmap(probe: Probe) -> Iterator[EnvFinding]:
@@ -237,7 +251,7 @@ def check_vmap(probe: Probe) -> Iterator[EnvFinding]:
     for name, args in (
         ("sample_task", (probe.key,)),
         ("reset", (probe.key, probe.task)),
-        ("step", (probe.key, state, probe.scalar, probe.task)),
+        ("step", (probe.key, state, probe.action, probe.task)),
         *tabular,
     ):
         batched = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape), x.dtype), args)
@@ -264,7 +278,7 @@ def _expect_tuple(name: str, value: Any, parts: tuple[str, ...]) -> Iterator[Env
         yield EnvFinding("type", message, f"return {', '.join(parts)}")
 
 
-def _expect(name: str, value: Any, shape: tuple[int, ...], kind: str) -> Iterator[EnvFinding]:
+def expect(name: str, value: Any, shape: tuple[int, ...], kind: str) -> Iterator[EnvFinding]:
     """A finding unless the array is of the shape, and of a dtype of the kind."""
     is_number = kind == "a number" and value.dtype == jnp.bool_  # 0 or 1
     if value.shape == shape and (jnp.issubdtype(value.dtype, KINDS[kind]) or is_number):

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnax.environments import spaces
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from rl3jax.env_check.findings import EnvFailureError, EnvFinding, as_finding
-from rl3jax.envs import Environment, EnvState
+from rl3jax.envs import Environment, EnvState, TaskDistribution
 
 WALK_STEPS = (256, 2048)
 """Steps of random play in each task: two of its longest episodes, but no fewer or more."""
@@ -28,9 +29,10 @@ class Walk(NamedTuple):
     """Random play; T tasks for N steps.
 
     Attributes:
-        index: `[T, N + 1]`, the state index that the policy is shown before, and after, each step.
+        index: `[T, N + 1]`, the state index, or `[T, N + 1, D]`, the vector, that learners see
+            before, and after, each step.
         state, obs: `[T, N + 1, ...]`, likewise.
-        next_index, reward, terminated, truncated: `[T, N]`, of each step.
+        next_index, reward, terminated, truncated: `[T, N]`, of each step; also `[T, N, D]`.
         final_obs: `[T, N, F]`, before a restart; `None` if `info` has none.
     """
 
@@ -116,7 +118,13 @@ class Probe:
     def overrides(self, *names: str) -> bool:
         """Whether any of the base's methods is another one here."""
         own = type(self.env)
-        return any(getattr(own, name) is not getattr(Environment, name) for name in names)
+        base = Environment if self.is_tabular else TaskDistribution
+        return any(getattr(own, name) is not getattr(base, name) for name in names)
+
+    @property
+    def is_tabular(self) -> bool:
+        """Whether states have indices."""
+        return isinstance(self.env, Environment)
 
     def shape_of(self, name: str, *args: Any) -> Any:
         """Shapes and dtypes of what a method returns for arguments of such.
@@ -149,8 +157,20 @@ class Probe:
 
     @property
     def scalar(self) -> Any:
-        """The shape of an action, or a state index."""
+        """The shape of a state index."""
         return jax.ShapeDtypeStruct((), jnp.int32)
+
+    @property
+    def action(self) -> Any:
+        """The shape of an action."""
+        return jax.eval_shape(self.random_action, self.key)
+
+    def random_action(self, key: PRNGKeyArray) -> Array:
+        """A random action, int32 or `[n]`. The key is consumed."""
+        space = None if self.is_tabular else self.env.action_space()
+        if isinstance(space, spaces.Box):
+            return jnp.asarray(space.sample(key), float)
+        return jnp.int32(jax.random.uniform(key) * self.num_actions)
 
     @cached_property
     def task(self) -> Any:
@@ -207,6 +227,8 @@ class Probe:
     @cached_property
     def has_model(self) -> bool:
         """Whether there is a `tabular`; one that fails is one as well."""
+        if not self.is_tabular:
+            return False
         try:
             jax.eval_shape(self.env.tabular, self.task)
         except NotImplementedError:
@@ -238,13 +260,13 @@ class Probe:
 
         def walk_on(carry: Any, _: None) -> tuple[Any, Walk]:
             key, key_action, key_step = jax.random.split(carry[0], 3)
-            action = jnp.int32(jax.random.uniform(key_action) * self.num_actions)
+            action = self.random_action(key_action)
             obs, after, reward, terminated, truncated, info = step(key_step, carry[1], action, task)
             return (key, after), Walk(
-                index=self.env.state_index(after),
+                index=self.env.learner_state(after),
                 state=after,
                 obs=obs,
-                next_index=info["next_state_index"],
+                next_index=self.env.entered_state(info),
                 action=action,
                 reward=jnp.asarray(reward, float),
                 terminated=terminated,
@@ -253,7 +275,7 @@ class Probe:
             )
 
         _, walk = jax.lax.scan(walk_on, (key_walk, state), length=self._walk_steps)
-        first = (self.env.state_index(state), state, obs)
+        first = (self.env.learner_state(state), state, obs)
         index, states, all_obs = jax.tree.map(
             lambda x, xs: jnp.concatenate([jnp.asarray(x)[None], xs]),
             first,
@@ -287,7 +309,7 @@ class Probe:
             walk.reward,
             walk.terminated,
             walk.truncated,
-            self._elapsed,
+            self.elapsed,
         )
         sample = Sample(*(np.concatenate(pair) for pair in zip(walked, self._drawn, strict=True)))
         of_interest = self.reachable[sample.task, sample.s]
@@ -310,7 +332,7 @@ class Probe:
         return reachable
 
     @cached_property
-    def _elapsed(self) -> np.ndarray:
+    def elapsed(self) -> np.ndarray:
         """`[T, N]`, steps taken in its episode when each step of the walks is done."""
         step = np.arange(self.walk.done.shape[1])
         ended = np.where(self.walk.done, step + 1, 0)[:, :-1]
@@ -333,7 +355,7 @@ class Probe:
             states, elapsed = EnvState(time=jnp.asarray(time), index=jnp.asarray(s)), time + 1
         else:
             states = jax.tree.map(lambda x: x[:, :-1], states)
-            s, a, elapsed = self.walk.index[:, :-1], self.walk.action, self._elapsed
+            s, a, elapsed = self.walk.index[:, :-1], self.walk.action, self.elapsed
         least, most = DRAWS_OF_A_PAIR
         n = int(np.clip(DRAWS // s.size, least, most))
         step = self.method("step")

@@ -15,19 +15,33 @@ from rl3jax.envs.base import (
     TabularModel,
     TaskDistribution,
     Transition,
+    box_anchors,
     sample_index,
 )
+from rl3jax.envs.binned import Binned
+from rl3jax.envs.classic_control import Acrobot, CartPole, MountainCar, Pendulum
 from rl3jax.envs.gridworld import Gridworld
+from rl3jax.envs.gymnax_tasks import GymnaxTasks
+from rl3jax.envs.point_robot import PointRobot
 from rl3jax.envs.random_mdp import RandomMdp
+from rl3jax.envs.vector import Advance, VectorEnvironment, VectorState
 from rl3jax.ranges import PLAIN
 from rl3jax.registry import REQUIRED, Registry
 
 __all__ = [
     "ENVIRONMENTS",
+    "Acrobot",
+    "Advance",
     "Bandit",
+    "Binned",
+    "CartPole",
     "EnvState",
     "Environment",
     "Gridworld",
+    "GymnaxTasks",
+    "MountainCar",
+    "Pendulum",
+    "PointRobot",
     "RandomMdp",
     "ScaledFeatures",
     "State",
@@ -36,7 +50,10 @@ __all__ = [
     "TabularModel",
     "TaskDistribution",
     "Transition",
-    "check_hashes",
+    "VectorEnvironment",
+    "VectorState",
+    "box_anchors",
+    "check_usable",
     "describe_env",
     "env_class",
     "env_options",
@@ -46,7 +63,18 @@ __all__ = [
 ]
 
 ENVIRONMENTS: Registry[type[TaskDistribution]] = Registry(
-    "env", {"bandit": Bandit, "mdp": RandomMdp, "gridworld": Gridworld}, hidden=("variation",)
+    "env",
+    {
+        "bandit": Bandit,
+        "mdp": RandomMdp,
+        "gridworld": Gridworld,
+        "pendulum": Pendulum,
+        "mountain-car": MountainCar,
+        "cartpole": CartPole,
+        "acrobot": Acrobot,
+        "point-robot": PointRobot,
+    },
+    hidden=("variation",),
 )
 _USED: dict[str, type[TaskDistribution]] = {}
 """Classes of environments that a trainer was given, by "module:Class"."""
@@ -102,7 +130,7 @@ def make_env(name: str, variation: str | None = None, **options: Any) -> TaskDis
             raise ConfigError(f"env {name!r} has no variations, so not {shown(variation)}")
         options["variation"] = variation
     env = cls(**options)
-    check_hashes(env)
+    check_usable(env)
     return env
 
 
@@ -114,14 +142,14 @@ def env_options(cls: type[TaskDistribution]) -> tuple[str, ...]:
 def describe_env(env: TaskDistribution) -> dict[str, Any]:
     """What makes an equal environment by name: `env`, `variation`, and options, by these names.
 
-    Options are those that differ from the variation's own, as far as they are numbers, strings or
-    booleans. A class that is not registered is "module:Class".
+    Options are those that differ from the variation's own, as far as they are numbers, strings,
+    booleans or tuples of these. A class that is not registered is "module:Class".
 
     Raises:
         ConfigError: if a field does not hash, as arrays and lists do not.
     """
     cls = type(env)
-    check_hashes(env)
+    check_usable(env)
     names = [name for name, known in ENVIRONMENTS.items() if known is cls]
     name = names[0] if names else f"{cls.__module__}:{cls.__qualname__}"
     if not names:
@@ -139,13 +167,22 @@ def describe_env(env: TaskDistribution) -> dict[str, Any]:
         **{
             option: value
             for option, value in own.items()
-            if isinstance(value, PLAIN) and value != getattr(usual, option, REQUIRED)
+            if _is_plain(value) and value != getattr(usual, option, REQUIRED)
         },
     }
 
 
-def check_hashes(env: TaskDistribution) -> None:
-    """Raises ConfigError if a field does not hash: programs are compiled for fields, and kept."""
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, PLAIN)
+
+
+def check_usable(env: Any) -> None:
+    """Raises ConfigError if it is no environment, or has a field that does not hash.
+
+    Programs are compiled for fields, and kept.
+    """
+    if not isinstance(env, TaskDistribution):
+        raise ConfigError(f"env must be an environment, as of rl3jax.make_env; not {shown(env)}")
     for field, value in vars(env).items():
         try:
             hash(value)

@@ -5,6 +5,7 @@
 
 import abc
 import functools
+import itertools
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
@@ -16,7 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 from rl3jax.bellman import backward_induction
-from rl3jax.ranges import check_fields
+from rl3jax.ranges import box_ends, check_fields
 
 
 @struct.dataclass
@@ -190,9 +191,34 @@ class TaskDistribution(environment.Environment, abc.ABC):
         return ScaledFeatures(low, high)
 
     @property
+    def action_anchors(self) -> Float[np.ndarray, "A n"] | None:
+        """Of actions in a box, those that learners know, by index; `None` where actions are so."""
+        space = self.action_space()
+        return None if isinstance(space, spaces.Discrete) else box_anchors(space)
+
+    @property
     def num_actions(self) -> int:
-        """A, the number of actions."""
-        return int(self.action_space().n)
+        """A, the number of actions, or of anchors among those in a box."""
+        anchors = self.action_anchors
+        return int(self.action_space().n) if anchors is None else len(anchors)
+
+    @property
+    def waits(self) -> bool:
+        """Whether an episode that ends early waits for its time limit, and pays 0 so long.
+
+        Its steps then are no ends to gymnax but the last one; `is_waiting` and `entered_terminal`
+        tell of the true end.
+        """
+        return False
+
+    def is_waiting(self, state: Any) -> Bool[Array, ""]:
+        """Whether the episode has ended and waits, so that actions do nothing."""
+        del state
+        return jnp.bool_(False)
+
+    def entered_terminal(self, info: dict[str, Any]) -> Bool[Array, ""]:
+        """Whether a step ended its episode other than by the time limit, from its info."""
+        return info["terminated"]
 
     @property
     def default_params(self) -> Any:
@@ -352,13 +378,32 @@ class Environment(TaskDistribution):
         )
 
 
+MOST_GRID_ANCHORS = 32
+"""Of a box; one of more dimensions has anchors on its axes alone."""
+
+
+def box_anchors(space: spaces.Box) -> Float[np.ndarray, "A n"]:
+    """Actions that stand for all in a box: its low end, middle and high end in each dimension.
+
+    Of more than three dimensions, whose grid would be large: the middle, and the two ends of each
+    axis through it.
+    """
+    low, high = box_ends(space)
+    (n,) = space.shape
+    if 3**n <= MOST_GRID_ANCHORS:
+        units = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=n)))
+    else:
+        units = np.concatenate([np.zeros((1, n)), -np.eye(n), np.eye(n)])
+    return (low + high) / 2 + (high - low) / 2 * units
+
+
 @functools.cache
 def _has_model(env: Environment) -> bool:
     try:
-        jax.eval_shape(lambda key: env.tabular(env.sample_task(key)), jax.random.key(0))
-    except NotImplementedError:
+        model = jax.eval_shape(lambda key: env.tabular(env.sample_task(key)), jax.random.key(0))
+    except Exception:  # of all kinds: it is anybody's, and `check_env` says what is wrong with it
         return False
-    return True
+    return isinstance(model, TabularModel)
 
 
 def sample_index(key: PRNGKeyArray, probs: Float[Array, " n"]) -> Int[Array, ""]:

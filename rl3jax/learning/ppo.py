@@ -7,17 +7,25 @@ recorded. Time is axis 0, tasks are axis 1.
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import struct
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax.config import Hyperparams
 from rl3jax.devices import Devices
-from rl3jax.learning.optimise import Diagnostics, Learned, Part, Passes, over_task_chunks
+from rl3jax.learning.optimise import (
+    Diagnostics,
+    Learned,
+    Optimiser,
+    Part,
+    Passes,
+    optax,
+    over_task_chunks,
+)
 from rl3jax.policy import ActionDistribution, Network
 
 
@@ -27,10 +35,12 @@ class Batch:
 
     Attributes:
         observation: `[T, B, D]`.
-        action: `[T, B]` int32, or `[T, B, ...]`.
+        action: `[T, B]` int32, or `[T, B, ...]`, as drawn from the distributions.
         behaviour: `[T, B, P]`, parameters of the distributions that the actions were drawn from.
         advantage: `[T, B]`.
         value_target: `[T, B]`.
+        weight: `[T, B]`, of steps in what concerns the actor, with mean 1 over a minibatch; 0 where
+            actions did nothing. `None`: all alike.
     """
 
     observation: jax.Array
@@ -38,6 +48,7 @@ class Batch:
     behaviour: jax.Array
     advantage: jax.Array
     value_target: jax.Array
+    weight: jax.Array | None = None
 
 
 class Settings(NamedTuple):
@@ -114,6 +125,23 @@ def normalise(
     return centred / (jnp.sqrt(mean(jnp.square(centred))) + 1e-8 + 1e-5 * jnp.abs(centre))
 
 
+def weighted_mean(
+    x: Float[Array, "..."],
+    weight: Float[Array, "..."] | None,
+    mean: Callable[[jax.Array], jax.Array] = jnp.mean,
+) -> Float[Array, ""]:
+    """Mean over all entries, by their weights if there are any; `mean` may look beyond `x`."""
+    return mean(x) if weight is None else mean(x * weight) / mean(weight)
+
+
+def normalised(batch: Batch, mean: Callable[[jax.Array], jax.Array] = jnp.mean) -> Batch:
+    """A minibatch with advantages `normalise`d by the weights, which then have mean 1."""
+    weight = batch.weight
+    advantage = normalise(batch.advantage, lambda x: weighted_mean(x, weight, mean))
+    weight = None if weight is None else weight / mean(weight)
+    return dataclasses.replace(batch, advantage=advantage, weight=weight)
+
+
 def clipped_surrogate(
     log_ratio: Float[Array, "..."],
     advantage: Float[Array, "..."],
@@ -144,15 +172,19 @@ def actor_loss(
 ) -> tuple[jax.Array, Diagnostics]:
     """Loss of a minibatch, its mean `entropy` and mean `kl`(behaviour ‖ current), in nats.
 
-    Its advantages should be normalised.
+    Its advantages and weights should be normalised.
     """
+
+    def mean(x: Float[Array, "T B"]) -> Float[Array, ""]:
+        return jnp.mean(x if batch.weight is None else x * batch.weight)
+
     current = network.unroll(params, batch.observation)
     log_ratio = distribution.log_prob(current, batch.action) - distribution.log_prob(
         batch.behaviour, batch.action
     )
-    objective = jnp.mean(clipped_surrogate(log_ratio, batch.advantage, clip))
-    entropy = jnp.mean(distribution.entropy(current))
-    kl = jnp.mean(distribution.kl(batch.behaviour, current))
+    objective = mean(clipped_surrogate(log_ratio, batch.advantage, clip))
+    entropy = mean(distribution.entropy(current))
+    kl = mean(distribution.kl(batch.behaviour, current))
     return -objective - entropy_coefficient * entropy, {"entropy": entropy, "kl": kl}
 
 
@@ -194,9 +226,6 @@ def parts(
         del key
         return critic_loss(params, critic, batch), {}
 
-    def with_normal_advantages(batch: Batch) -> Batch:
-        return dataclasses.replace(batch, advantage=normalise(batch.advantage, devices.mean))
-
     def is_within_limit(params: Any, batch: Batch) -> Bool[Array, ""]:
         if math.isinf(settings.kl_limit):
             return jnp.bool_(True)
@@ -206,14 +235,14 @@ def parts(
 
         size = settings.tasks_at_a_time(actor, horizon)
         divergence = over_task_chunks(kl, size, batch.observation, batch.behaviour)
-        return devices.mean(divergence) < settings.kl_limit
+        return weighted_mean(divergence, batch.weight, devices.mean) < settings.kl_limit
 
     return {
         "actor": Part(
             loss=loss_of_actor,
             optimiser=optimiser(settings, hyperparams, progress, weight_decay=0.0),
             tasks_at_a_time=settings.tasks_at_a_time(actor, horizon),
-            prepare=with_normal_advantages,
+            prepare=partial(normalised, mean=devices.mean),
             goes_on=is_within_limit,
         ),
         "critic": Part(
@@ -229,16 +258,17 @@ def optimiser(
     hyperparams: Hyperparams,
     progress: Float[Array, ""],
     weight_decay: jax.Array | float,
-) -> optax.GradientTransformation:
+) -> Optimiser:
     """Adam after a clip of the gradient's global norm and L2 added to the gradient."""
     learning_rate = linear_schedule(
         hyperparams.learning_rate, hyperparams.final_learning_rate, progress
     )
-    return optax.chain(
-        optax.clip_by_global_norm(hyperparams.grad_clip),
-        optax.add_decayed_weights(weight_decay),
-        optax.scale_by_adam(eps=settings.adam_epsilon),
-        optax.scale_by_learning_rate(learning_rate),
+    made = optax()
+    return made.chain(
+        made.clip_by_global_norm(hyperparams.grad_clip),
+        made.add_decayed_weights(weight_decay),
+        made.scale_by_adam(eps=settings.adam_epsilon),
+        made.scale_by_learning_rate(learning_rate),
     )
 
 

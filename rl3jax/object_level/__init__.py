@@ -18,6 +18,12 @@ from rl3jax.object_level.base import (
     TabularLearner,
     Transitions,
 )
+from rl3jax.object_level.discretised import Prototypes, Tiles, prototypes, tiles
+from rl3jax.object_level.least_squares_value_iteration import (
+    LeastSquaresValueIteration,
+    least_squares_value_iteration,
+)
+from rl3jax.object_level.linear_model import LinearModel, linear_model
 from rl3jax.object_level.local_model import LocalModel, local_model
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
@@ -35,20 +41,28 @@ __all__ = [
     "Estimates",
     "Feature",
     "Features",
+    "LeastSquaresValueIteration",
+    "LinearModel",
     "LocalModel",
     "NoLearner",
     "ObjectLearner",
+    "Prototypes",
     "QLearning",
     "State",
     "TabularLearner",
+    "Tiles",
     "Transitions",
     "ValueIteration",
     "abstraction",
+    "least_squares_value_iteration",
+    "linear_model",
     "local_model",
     "make_learner",
     "none",
+    "prototypes",
     "q_learning",
     "register",
+    "tiles",
     "value_iteration",
 ]
 

@@ -211,6 +211,10 @@ class ObjectLearner(abc.ABC):
         del summary
         return self.params
 
+    def describe(self) -> list[dict[str, Any]]:
+        """What the parameters say, on the host: rows of a table, by column; none by default."""
+        return []
+
     def overflowed(self, table: Table) -> Bool[ArrayLike, ""]:
         """Whether data no longer fitted into the table, whose estimates are then void (NaN)."""
         del table

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -82,6 +83,44 @@ def uniform_kinds(num_kinds: int, num_states: int, num_actions: int, num_moves: 
 z = symlog  # of rewards
 
 
+# --- in words -----------------------------------------------------------------------------------
+
+LEAST_SHARE = 1e-3
+"""Of states, below which a kind is not described: it is spare."""
+LIKELY = 1.5
+"""How much likelier than by chance kinds are adjacent that are called neighbours."""
+
+
+def describe_kinds(kinds: Kinds) -> list[dict[str, Any]]:
+    """What is known of each kind, the most frequent first; of kind 0, which is closed, no reward.
+
+    `slip` is the probability of not setting out for where most actions like that set out for;
+    `neighbours` are kinds that are adjacent more often than by chance, and how much.
+    """
+    kinds, reward = jax.device_get((kinds, kinds.reward))
+    moves = np.asarray(kinds.moves)
+    share = np.exp(kinds.log_share)
+    main = np.einsum("c,cak->ak", share[1:], moves[1:]).argmax(axis=1)
+    slips = 1 - np.take_along_axis(moves, main[None, :, None], axis=2)[..., 0]
+    listed = [int(c) for c in np.argsort(-share) if share[c] >= LEAST_SHARE]
+    ratio = np.exp(kinds.affinity)
+    return [
+        {
+            "kind": "closed" if c == 0 else str(c),
+            "share of states": float(share[c]),
+            "reward": float(reward[c]) if c else None,
+            "ends the episode": float(kinds.ends[c]) if c else None,
+            "slip": float(slips[c].max()) if c else None,
+            "neighbours": {
+                "closed" if n == 0 else str(n): float(ratio[c, n])
+                for n in listed
+                if n != c and ratio[c, n] >= LIKELY
+            },
+        }
+        for c in listed
+    ]
+
+
 # --- evidence, of one task ----------------------------------------------------------------------
 
 
@@ -143,6 +182,11 @@ class Posterior(NamedTuple):
 
     closed: jax.Array
     kind: jax.Array
+
+    @property
+    def of_all(self) -> Float[Array, "C *S"]:
+        """Probabilities of all kinds, kind 0 among them."""
+        return (self.kind * (1 - self.closed)[None]).at[0].set(self.closed)
 
 
 def weigh(log_weights: Float[Array, "C *S"]) -> Float[Array, "C *S"]:
@@ -240,9 +284,8 @@ def summarise(
     transitions: Transitions,
 ) -> Summary:
     """What one task's data, believed of so at its end, say of the kinds."""
-    share = (believed.kind * (1 - believed.closed)[None]).at[0].set(believed.closed)
     has_evidence = seen.entered | (seen.evidence[0] > TRIED_IN_VAIN)
-    place = share * has_evidence[None]
+    place = believed.of_all * has_evidence[None]
     reward = z(seen.mean_reward)
     outcomes = jnp.stack([jnp.ones_like(reward), reward, jnp.square(reward), seen.ended * 1.0])
     exists = jnp.asarray(neighbourhood.exists, float)

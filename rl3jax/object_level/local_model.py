@@ -37,6 +37,7 @@ from rl3jax.object_level.kinds import (
     Seen,
     Summary,
     by_count,
+    describe_kinds,
     entry_evidence,
     expected,
     fit_moves,
@@ -391,8 +392,9 @@ class KindsModel(LocalModel):
         """What the careful and the exploring plan believe; the latter knows places and counts."""
         log_weights = kinds.log_share[:, None] + self._log_evidence(data)
         weights = weigh(log_weights)
-        log_ratio = kinds.log_place + (scarcity(kinds, data.found) - kinds.log_share)[:, None]
-        return posterior(weights), posterior(weights * jnp.exp(log_ratio))
+        by_place = jnp.exp(kinds.log_place - kinds.log_share[:, None])
+        by_found = jnp.exp(scarcity(kinds, data.found))
+        return posterior(weights), posterior(weights * by_place * by_found[:, None])
 
     def _believed(self, table: LocalTable) -> tuple[LocalMdp, LocalMdp, KindsData]:
         kinds = self.kinds(table)
@@ -457,6 +459,10 @@ class LearnedModel(KindsModel):
             so_far.kinds, so_far.total, summary, is_first=so_far.iterations == 0
         )
         return LearnedPrior(kinds, total, so_far.iterations + 1)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """A row for each kind of which there are states; see `describe_kinds`."""
+        return describe_kinds(self._learned)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,9 @@ from typing import Any, TypeAlias
 from rl3jax.checks import ConfigError
 from rl3jax.object_level.abstraction import Abstraction, abstraction
 from rl3jax.object_level.base import ObjectLearner, TabularLearner
+from rl3jax.object_level.discretised import make_prototypes, make_tiles
+from rl3jax.object_level.least_squares_value_iteration import make_least_squares_value_iteration
+from rl3jax.object_level.linear_model import make_linear_model
 from rl3jax.object_level.local_model import make_local_model
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import make_q_learning
@@ -22,6 +25,10 @@ OBJECT_LEVEL: Registry[MakeLearner] = Registry(
         "value_iteration": make_value_iteration,
         "q_learning": make_q_learning,
         "local_model": make_local_model,
+        "linear_model": make_linear_model,
+        "least_squares_value_iteration": make_least_squares_value_iteration,
+        "tiles": make_tiles,
+        "prototypes": make_prototypes,
     },
     hidden=("env", "horizon"),
 )

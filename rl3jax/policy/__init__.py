@@ -1,6 +1,12 @@
 """Policies: what they are shown, memory and head, and what the head's numbers mean."""
 
-from rl3jax.policy.distributions import ActionDistribution, Categorical, distribution_over
+from rl3jax.policy.distributions import (
+    ActionDistribution,
+    Categorical,
+    Gaussian,
+    TanhGaussian,
+    distribution_over,
+)
 from rl3jax.policy.heads import HEADS, Head, PlainHead, PlanningHead
 from rl3jax.policy.network import Network
 from rl3jax.policy.observation import SHOWN, Field, ObservationLayout
@@ -11,10 +17,12 @@ __all__ = [
     "ActionDistribution",
     "Categorical",
     "Field",
+    "Gaussian",
     "Head",
     "Network",
     "ObservationLayout",
     "PlainHead",
     "PlanningHead",
+    "TanhGaussian",
     "distribution_over",
 ]

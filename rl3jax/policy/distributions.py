@@ -6,15 +6,20 @@ record them and PPO compare those of then and now.
 
 import abc
 import importlib
+import math
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from gymnax.environments import spaces
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from rl3jax.checks import ConfigError, check_size
+from rl3jax.checks import ConfigError, check_size, is_finite, shown
+from rl3jax.object_level import PLAIN, Feature, Features
+from rl3jax.ranges import box_ends
 
 Action: TypeAlias = Int[Array, "..."] | Float[Array, "... A"]
 """An index, or a vector."""
@@ -22,7 +27,22 @@ Action: TypeAlias = Int[Array, "..."] | Float[Array, "... A"]
 
 @dataclass(frozen=True)
 class ActionDistribution(abc.ABC):
-    """A kind of distribution over one action; all methods take batches of parameters as well."""
+    """A kind of distribution over one action; all methods take batches of parameters as well.
+
+    Attributes:
+        num_actions: A, actions that object-level learners know.
+    """
+
+    if TYPE_CHECKING:  # a field of a subclass, or a property
+
+        @property
+        def num_actions(self) -> int:
+            """A, actions that object-level learners know."""
+
+    @property
+    @abc.abstractmethod
+    def described(self) -> str:
+        """What the actions are, in words."""
 
     @property
     @abc.abstractmethod
@@ -40,11 +60,27 @@ class ActionDistribution(abc.ABC):
 
     @abc.abstractmethod
     def show(self, action: Action) -> Float[Array, " P"]:
-        """What an observation shows of an action; zeros of `no_action`."""
+        """What an observation shows of an action as it is played; zeros of `no_action`."""
+
+    def played(self, drawn: Action) -> Action:
+        """What the environment takes of an action as it was drawn: the same, unless overridden."""
+        return drawn
+
+    def index(self, action: Action) -> Int[Array, ""]:
+        """What object-level learners take of an action as it is played, int32."""
+        return action
+
+    def anchor(self, index: Int[Array, ""]) -> Action:
+        """The action, as it is played, that learners know by an index."""
+        return index
+
+    def with_actions(self, features: Features) -> Features:
+        """What learners give, and for a policy of other actions than theirs the best of theirs."""
+        return features
 
     @abc.abstractmethod
     def sample(self, params: Float[Array, "*batch params"], key: PRNGKeyArray) -> Action:
-        """A random action. The key is consumed."""
+        """A random action, as drawn. The key is consumed."""
 
     @abc.abstractmethod
     def mode(self, params: Float[Array, "*batch params"]) -> Action:
@@ -79,6 +115,11 @@ class Categorical(ActionDistribution):
 
     def __post_init__(self) -> None:
         check_size("num_actions", self.num_actions)
+
+    @property
+    def described(self) -> str:
+        """Their number."""
+        return f"{self.num_actions} actions"
 
     @property
     def num_params(self) -> int:
@@ -124,18 +165,197 @@ class Categorical(ActionDistribution):
 
 
 def _categorical(logits: Float[Array, "*batch A"]) -> Any:
-    """Distrax's; it takes most of the time of an import of all, so it waits until it is needed."""
+    return _distrax().Categorical(logits, dtype=jnp.int32)
+
+
+def _distrax() -> ModuleType:
+    """It takes most of the time of an import of all, so it waits until it is needed."""
     with jax.ensure_compile_time_eval():  # that may be in the middle of a trace
-        distrax = importlib.import_module("distrax")
-    return distrax.Categorical(logits, dtype=jnp.int32)
+        return importlib.import_module("distrax")
 
 
-def distribution_over(space: Any) -> ActionDistribution:
+LEAST_LOG_STD, MOST_LOG_STD = -5.0, 1.0
+"""Of what a Gaussian draws, in units of half the box."""
+BEST_ACTIONS = {"advantages": "best_action", "optimistic_advantages": "best_optimistic_action"}
+"""Features that are advantages of anchors, and what the anchor that is best by them is shown as."""
+
+
+@dataclass(frozen=True)
+class Gaussian(ActionDistribution):
+    """Vectors in a box, drawn from independent normal distributions and clipped to it.
+
+    What is drawn, u, is in units in which the box is [−1, 1]; an action as it is played is in the
+    box itself. Parameters are means, and what a sigmoid makes log-deviations of, 0 at the start.
+
+    Attributes:
+        low, high: the box.
+        anchors: actions that object-level learners know, by index; any counts for the nearest.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    anchors: tuple[tuple[float, ...], ...]
+
+    def __post_init__(self) -> None:
+        n = len(self.low)
+        rows = (self.low, self.high, *self.anchors)
+        are_numbers = all(
+            isinstance(x, float) and is_finite(x) for row in rows for x in row
+        ) and all(len(row) == n for row in rows)
+        is_box = are_numbers and all(a < b for a, b in zip(self.low, self.high, strict=True))
+        if not (n and self.anchors and is_box):
+            raise ConfigError(
+                f"actions must lie in a box of finite low < high, with anchors in it, not in "
+                f"{shown(self.low)} to {shown(self.high)}"
+            )
+
+    @property
+    def num_actions(self) -> int:
+        """A, the number of anchors."""
+        return len(self.anchors)
+
+    @property
+    def described(self) -> str:
+        """Their box."""
+        return f"actions from {shown(self.low)} to {shown(self.high)}"
+
+    @property
+    def num_params(self) -> int:
+        """A mean and a deviation in each dimension."""
+        return 2 * len(self.low)
+
+    @property
+    def shown_size(self) -> int:
+        """A number in each dimension."""
+        return len(self.low)
+
+    @property
+    def _middle(self) -> Float[Array, " n"]:
+        return (jnp.asarray(self.low) + jnp.asarray(self.high)) / 2
+
+    @property
+    def _half(self) -> Float[Array, " n"]:
+        return (jnp.asarray(self.high) - jnp.asarray(self.low)) / 2
+
+    def no_action(self) -> Float[Array, " n"]:
+        """The middle of the box."""
+        return self._middle
+
+    def show(self, action: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The action in units in which the box is [−1, 1], clipped to it."""
+        return jnp.clip((action - self._middle) / self._half, -1, 1)
+
+    def played(self, drawn: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The point of the box; what lies beyond is clipped to it."""
+        return self._middle + self._half * jnp.clip(drawn, -1, 1)
+
+    def index(self, action: Float[Array, " n"]) -> Int[Array, ""]:
+        """That of the nearest anchor, the first of equals, int32."""
+        away = self._shown_anchors - self.show(action)[None]
+        return jnp.argmin(jnp.square(away).sum(axis=1)).astype(jnp.int32)
+
+    def anchor(self, index: Int[Array, ""]) -> Float[Array, " n"]:
+        """That anchor."""
+        return jnp.asarray(self.anchors)[index]
+
+    @property
+    def _shown_anchors(self) -> Float[Array, "A n"]:
+        return jax.vmap(self.show)(jnp.asarray(self.anchors))
+
+    def with_actions(self, features: Features) -> Features:
+        """What learners give, and the anchors that are best by it."""
+        best = {
+            name: Feature(self._shown_anchors[features[by].numbers.argmax()], PLAIN)
+            for by, name in BEST_ACTIONS.items()
+            if by in features
+        }
+        return type(features)(features | best)
+
+    def sample(
+        self, params: Float[Array, "*batch params"], key: PRNGKeyArray
+    ) -> Float[Array, "*batch n"]:
+        """A random u. The key is consumed."""
+        return self._normal(params).sample(seed=key)
+
+    def mode(self, params: Float[Array, "*batch params"]) -> Float[Array, "*batch n"]:
+        """The mean u."""
+        return params[..., : self.shown_size]
+
+    def log_prob(
+        self, params: Float[Array, "*batch params"], action: Float[Array, "*batch n"]
+    ) -> Float[Array, "*batch"]:
+        """Logarithm of the density of u."""
+        return self._normal(params).log_prob(action).sum(axis=-1)
+
+    def entropy(self, params: Float[Array, "*batch params"]) -> Float[Array, "*batch"]:
+        """Exact entropy of u, in nats."""
+        return self._normal(params).entropy().sum(axis=-1)
+
+    def kl(
+        self, params: Float[Array, "*batch params"], other: Float[Array, "*batch params"]
+    ) -> Float[Array, "*batch"]:
+        """Exact KL(params ‖ other), in nats."""
+        return self._normal(params).kl_divergence(self._normal(other)).sum(axis=-1)
+
+    def _normal(self, params: Float[Array, "*batch params"]) -> Any:
+        mean, raw = jnp.split(params, 2, axis=-1)
+        width = MOST_LOG_STD - LEAST_LOG_STD
+        start = math.log(-LEAST_LOG_STD / MOST_LOG_STD)  # the sigmoid makes 0 of it
+        log_std = LEAST_LOG_STD + width * jax.nn.sigmoid(raw + start)
+        return _distrax().Normal(mean, jnp.exp(log_std))
+
+
+class TanhGaussian(Gaussian):
+    """Vectors in a box, drawn from independent normal distributions that tanh squashes onto it.
+
+    What is drawn is the normal distributions' own u. `log_prob` and `kl` are u's: ratios of
+    densities, and KL, are the same of squashed distributions.
+    """
+
+    def played(self, drawn: Float[Array, " n"]) -> Float[Array, " n"]:
+        """The point of the box that tanh makes of u."""
+        return self._middle + self._half * jnp.tanh(drawn)
+
+    def entropy(self, params: Float[Array, "*batch params"]) -> Float[Array, "*batch"]:
+        """Entropy of tanh u, in nats, by quadrature: that of u, and E log(1 − tanh² u)."""
+        normal = self._normal(params)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+        expected = sum(
+            weight * log_slope_of_tanh(normal.loc + normal.scale * node)
+            for node, weight in zip(nodes, weights / weights.sum(), strict=True)
+        )
+        return super().entropy(params) + jnp.asarray(expected).sum(axis=-1)
+
+
+NODES = 12
+"""Of the quadrature."""
+
+
+def log_slope_of_tanh(u: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """log(1 − tanh² u), which is finite for any finite u."""
+    return 2 * (math.log(2) - u - jax.nn.softplus(-2 * u))
+
+
+def distribution_over(
+    space: Any, anchors: Float[np.ndarray, "A n"] | None = None, squashed: bool = False
+) -> ActionDistribution:
     """The distribution of policies that act in a space of gymnax's.
 
+    Args:
+        space: Discrete, or a Box of vectors.
+        anchors: of actions in a box, those that object-level learners know.
+        squashed: onto a box by tanh, instead of clipped to it.
+
     Raises:
-        ConfigError: if there is none for such a space.
+        ConfigError: if there is none for such a space, or its bounds are not finite.
     """
     if isinstance(space, spaces.Discrete):
         return Categorical(int(space.n))
-    raise ConfigError(f"actions must be spaces.Discrete, not {type(space).__name__}")
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or anchors is None:
+        raise ConfigError(
+            f"actions must be spaces.Discrete or a spaces.Box of vectors, not {shown(space)}"
+        )
+    low, high = box_ends(space)
+    kind = TanhGaussian if squashed else Gaussian
+    rows = tuple(tuple(map(float, row)) for row in anchors)
+    return kind(tuple(map(float, low)), tuple(map(float, high)), rows)

@@ -16,6 +16,10 @@ in the policy's units: values and their errors divided by `value_scale`, rewards
 `reward_scale`, counts in tens. Under the option `squash`, a value x so divided is shown as
 sign(x) · ln(1 + |x|), and a count N as ln(1 + N).
 
+Where actions lie in a box, learners know some of them, the anchors, and policies are also shown the
+best of these, `best_action` (and `best_optimistic_action`), in units in which the box is [−1, 1];
+so is the previous action, which is clipped to it.
+
 What is `shown` need not be all. `ObservationLayout.describe` lists the fields of one configuration
 with their indices: bandit with 5 arms under RL³ has `previous_action` 0–4, `previous_reward` 5,
 `first_step` 6, `time` 7, `episode_time` 8, no state, `advantages` 9–13, `value` 14, `visits` 15–19.

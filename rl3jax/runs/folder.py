@@ -21,6 +21,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -139,7 +140,8 @@ class RunFolder:
             raise ConfigError(f"{self.path} is no run folder (no config.json)")
         values = read_json(file)
         env = values.get("env")
-        if isinstance(env, str) and ":" in env and env != named_env:
+        is_own = isinstance(env, str) and ":" in env and not env.startswith("rl3jax.")
+        if is_own and env != named_env:
             raise ConfigError(
                 f"{self.path} was trained in {env}, which is code that comes with neither; "
                 f"to run that code, say so: --env {env}"
@@ -296,8 +298,10 @@ def _commit(package: Path = PACKAGE) -> str | None:
 
     `None` if it runs from none: it may be installed inside somebody else's repository.
     """
-    project = package.parent / "pyproject.toml"
-    is_ours = project.is_file() and 'name = "rl3jax"' in project.read_text(encoding="utf-8")
+    project: Any = {}
+    with contextlib.suppress(OSError, ValueError):  # there is none, or it is no TOML
+        project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    is_ours = project.get("project", {}).get("name") == "rl3jax"
     if not is_ours or _git(package, "rev-parse", "--show-toplevel") != str(package.parent):
         return None
     return _git(package, "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*")

@@ -11,6 +11,7 @@ import pytest
 from rl3jax import Agent, ConfigError, baselines, evaluate_agent, make_env
 from rl3jax.baselines import BASELINES, make_baseline, tuned_constant
 from rl3jax.baselines.tuning import best_constant
+from rl3jax.baselines.uniform import UniformAgent, UniformBoxAgent
 from rl3jax.seeding import held_out_key, tuning_key
 from tests.test_agent import interact
 
@@ -83,7 +84,7 @@ def test_what_learns_beats_chance_and_not_the_optimum(name):
 def test_sources_are_cited():
     classes = [cls for cls in vars(baselines).values() if isinstance(cls, type)]
     agents = [cls for cls in classes if issubclass(cls, Agent)]
-    learnt = [cls for cls in agents if cls not in (Agent, baselines.UniformAgent)]
+    learnt = [cls for cls in agents if cls not in (Agent, UniformAgent, UniformBoxAgent)]
     assert len(learnt) >= 8
     for cls in learnt:
         assert re.search(r"\b(19|20)\d\d\b", cls.__doc__ or ""), cls

@@ -36,6 +36,12 @@ def test_an_index_is_int32():
     assert sample_index(jax.random.key(0), jnp.ones(2) / 2).dtype == jnp.int32
 
 
+def test_a_model_that_fails_or_is_none_is_none():
+    for tabular in (lambda self, task: None, lambda self, task: 1 / 0):
+        assert not type("Own", (RandomMdp,), {"tabular": tabular})().has_model
+    assert RandomMdp().has_model
+
+
 def test_action_values_of_a_corridor_by_hand():
     """From state 0 action 0 stays for nothing and action 1 ends in state 1, paying 2."""
     stay, go = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])

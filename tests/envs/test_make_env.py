@@ -1,6 +1,14 @@
 import pytest
 
-from rl3jax.envs import ENVIRONMENTS, Bandit, Gridworld, RandomMdp, env_options, make_env
+from rl3jax.envs import (
+    ENVIRONMENTS,
+    Bandit,
+    Gridworld,
+    Pendulum,
+    RandomMdp,
+    env_options,
+    make_env,
+)
 
 USER_MODULE = """
 from dataclasses import dataclass
@@ -39,7 +47,9 @@ def test_names_make_environments():
     assert make_env("gridworld", variation="11x11") == Gridworld(variation="11x11")
     assert make_env("bandit", num_arms=7, variation="ood") == Bandit(7, "ood")
     assert make_env("mdp", variation="ood") == RandomMdp(variation="ood-dirichlet")
-    assert set(ENVIRONMENTS) == {"bandit", "mdp", "gridworld"}
+    vectors = {"pendulum", "mountain-car", "cartpole", "acrobot", "point-robot"}
+    assert set(ENVIRONMENTS) == {"bandit", "mdp", "gridworld"} | vectors
+    assert make_env("pendulum", mass_low=0.5) == Pendulum() != Pendulum("packer-r")
 
 
 def test_options_are_the_fields():
@@ -53,7 +63,7 @@ def test_options_are_the_fields():
     ("call", "message"),
     [
         (lambda: make_env("bandti"), r"unknown env 'bandti'; did you mean 'bandit'\?.*mdp.*module"),
-        (lambda: make_env(""), "unknown env ''.*bandit, gridworld, mdp"),
+        (lambda: make_env(""), "unknown env ''.*bandit, cartpole, gridworld, mdp"),
         (lambda: make_env("bandit", num_arm=3), r"option 'num_arm'; did you mean 'num_arms'\?"),
         (lambda: make_env("bandit", num_states=3), "env 'bandit' has no option 'num_states'"),
         (lambda: make_env("bandit", num_arms=0), "num_arms must be at least 1, not 0"),

@@ -92,7 +92,7 @@ def test_numbers_are_of_the_measures_that_are_shown():
 
 def test_every_row_of_the_papers_tables_has_its_numbers():
     """Of RL² and RL³, wherever version 4 or the figure has a row."""
-    for row in [*bandits.rows("paper"), *mdps.table_rows("paper"), *gridworlds.rows("paper")]:
+    for row in [*bandits.rows("paper"), *mdps.table_rows("paper"), *gridworlds.table_rows("paper")]:
         assert published(row.name, "rl2"), row.name
         assert published(row.name, "rl3"), row.name
     for pair in mdps.figure_rows("paper"):

@@ -51,7 +51,7 @@ def test_every_training_is_there_once():
     for preset in ("quick", "cpu", "paper"):
         names = [t.name for row in training_curves.rows(preset) for t in row.trainings.values()]
         assert len(names) == len(set(names))
-        every = [*bandits.rows(preset), *mdps.rows(preset), *gridworlds.rows(preset)]
+        every = [*bandits.rows(preset), *mdps.rows(preset), *gridworlds.table_rows(preset)]
         shown = [row for row in every if not row.name.endswith("-window")]
         assert set(names) == {t.name for row in shown for t in row.trainings.values()}
 

@@ -36,7 +36,7 @@ VALID_LINES = {
     ),
     "render": (
         "bandit-h100-rl3 --out a.gif --against bandit-h500-rl3 --task 3 --fps 4",
-        "runs/none --out b.png --policy best --actions sampled --horizon 20 --every 2",
+        "runs/none --out b.png --policy best --actions sampled --horizon 20 --every 2 --dpi 50",
     ),
     "sweep": (
         "--env bandit --seeds 2 --grid learning_rate=1e-3,2e-3 entropy=0.01,0.03",
@@ -49,8 +49,9 @@ VALID_LINES = {
 FLAGS = [f"--{name.replace('_', '-')}" for name in sorted(FIELDS)]
 OTHER_FLAGS = [
     "--log", "--resume", "--init-from", "--seeds", "--grid", "--baselines", "--policy", "--out",
-    "--against", "--task", "--fps", "--every", "--actions", "--batch-size", "--process-id",
-    "--num-processes", "--coordinator", "--help", "-h", "--no-such-flag", "--n-task",
+    "--against", "--task", "--fps", "--every", "--dpi", "--actions", "--batch-size",
+    "--process-id", "--num-processes", "--coordinator", "--help", "-h", "--no-such-flag",
+    "--n-task",
     "--config.env", "--warm-start", "--no-warm-start", "---", "--",
 ]  # fmt: skip
 GRIDS = [
@@ -137,7 +138,8 @@ def _sweep(args: sweep.SweepArgs) -> None:
 
 def _evaluate(args: evaluate.EvaluateArgs) -> None:
     config = evaluate._config(args)
-    evaluate._contenders(args, config, config_env(config))
+    env = config_env(config)
+    evaluate._contenders(args, config, env, evaluate._agent(args, env))
 
 
 def _render(args: render.RenderArgs) -> None:

@@ -120,7 +120,7 @@ _FRACTION = st.sampled_from([0.25, 0.5, 0.95, 1.0])
 _COUNT = st.integers(0, 3)
 
 VALID: dict[str, st.SearchStrategy[Any]] = {
-    "env": st.sampled_from(["bandit", "mdp", "gridworld"]),
+    "env": st.sampled_from(["bandit", "mdp", "gridworld", "pendulum"]),
     "variation": st.sampled_from(["iid", "ood", "11x11", "13x13-watery"]),
     "algo": st.sampled_from(["rl2", "rl3", "rl3-coarse"]),
     "network": st.sampled_from(["markov", "gru", "transformer"]),
@@ -137,6 +137,17 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "messages": st.booleans(),
     "scarcity": st.booleans(),
     "second_plan": st.booleans(),
+    "steps_per_sweep": _SIZES,
+    "optimism_weight": _NON_NEGATIVE,
+    "num_frequencies": st.integers(0, 9),
+    "length_scale": _POSITIVE,
+    "ridge_penalty": _POSITIVE,
+    "anchors_along": st.integers(2, 4),
+    "bonus": _NON_NEGATIVE,
+    "tiles_along": st.integers(1, 4),
+    "num_prototypes": _SIZES,
+    "prototype_radius": _POSITIVE,
+    "squash_actions": st.booleans(),
     "preset": st.sampled_from(["paper", "paper-v4", "paper-rlc"]),
     "n_tasks": st.integers(1, 4096),
     "horizon": st.integers(1, 512),
@@ -179,6 +190,15 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "num_states": _SIZES,
     "num_actions": _SIZES,
     "task_horizon": _SIZES,
+    "mass_low": st.floats(0.1, 0.5),
+    "mass_high": st.floats(1, 2),
+    "length_low": st.floats(0.1, 0.5),
+    "length_high": st.floats(1, 2),
+    "force_low": st.floats(1, 5),
+    "force_high": st.floats(10, 15),
+    "gravity_low": st.floats(0.001, 0.002),
+    "gravity_high": st.floats(0.003, 0.005),
+    "when_ended": st.sampled_from(["wait", "restart"]),
     # Of gridworlds few: draws from each new one are tried, which takes seconds.
     "side": st.sampled_from([5, 13]),
     "num_obstacle_sets": st.sampled_from([1, 11]),
@@ -238,6 +258,7 @@ ENVIRONMENTS: list[dict[str, Any]] = [
     {"env": "bandit", "num_arms": 3},
     {"env": "mdp", "num_states": 4, "num_actions": 3, "task_horizon": 5},
     {"env": "gridworld"},
+    {"env": "cartpole", "force_low": 6.0},
     {"env": "gridworld", **_GRID, "num_fatal": 0, "min_goal_manhat": 3, "min_optimal_return": 0.0},
 ]
 

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import chex
@@ -107,6 +108,28 @@ def test_linear_schedule_and_its_ends():
 
 
 # --- losses ------------------------------------------------------------------------------------
+
+
+def test_steps_without_weight_are_as_if_they_had_not_been():
+    """In the actor's loss and its gradient, entropy, KL and normal advantages; in chunks too."""
+    s = settings(epochs=1, tasks_per_minibatch=B)
+    models, data, _ = fresh(s)
+    data = dataclasses.replace(data, behaviour=data.behaviour + 0.3 * data.observation[..., :A])
+    acts = np.random.default_rng(0).random((T, B)) < 0.6
+    kept = jax.tree.map(lambda x: x[acts][:, None], data)  # a memoryless policy: in any order
+    weighted = dataclasses.replace(data, weight=jnp.asarray(acts, float))
+    for x, y in zip(
+        jax.tree.leaves(actor_loss(models, s, ppo.normalised(weighted))),
+        jax.tree.leaves(actor_loss(models, s, ppo.normalised(kept))),
+        strict=True,
+    ):
+        np.testing.assert_allclose(x, y, rtol=1e-5)
+    trained = [
+        update(settings(epochs=1, tasks_per_minibatch=B, tasks_per_gradient=chunk, kl_limit=0.5),
+               hyperparams(), models, weighted, jnp.zeros(()), jax.random.key(0))
+        for chunk in (None, 2)
+    ]  # fmt: skip
+    chex.assert_trees_all_close(*trained, rtol=1e-4, atol=1e-5)
 
 
 def test_actor_loss_at_the_behaviour_policy():

@@ -238,7 +238,7 @@ class Wanderer(Agent):
         return jax.random.randint(key, (), 0, self.learner.num_actions), carry
 
     def take_in(self, carry, interaction):
-        (s, table), (a, r, s_next, terminated, _, s_now) = carry, interaction
+        (s, table), (a, r, s_next, terminated, _, s_now, *_) = carry, interaction
         return s_now, self.learner.bind(self.params).update(table, s, a, r, s_next, terminated)
 
     def summarise(self, carry, transitions):
@@ -280,3 +280,12 @@ def test_random_play_finds_the_kinds_of_gridworlds():
                 north = np.sort(np.asarray(kinds.moves[c, 1]))
                 expected = np.sort([straight, aside, aside, 0, 0])
                 np.testing.assert_allclose(north, expected, atol=0.02)
+
+    described = {round(row["reward"] or 0): row for row in k.describe_kinds(kinds)}
+    assert described[0]["kind"] == "closed"
+    assert abs(described[-2]["slip"] - 1) < 0.02
+    assert described[-100]["kind"] in described[-10]["neighbours"]  # a warning lies by its trap
+    assert described[-1]["kind"] not in described[-10]["neighbours"]
+    shares = [row["share of states"] for row in described.values()]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) > 0.9

@@ -1,7 +1,7 @@
-"""What holds of every distribution of actions: ours, and one that is written here."""
+"""What holds of every distribution of actions."""
 
-import math
-from dataclasses import dataclass
+import itertools
+from collections import OrderedDict
 
 import jax
 import jax.numpy as jnp
@@ -9,55 +9,18 @@ import numpy as np
 import pytest
 import scipy.stats
 from gymnax.environments import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rl3jax import ConfigError
-from rl3jax.policy import ActionDistribution, Categorical, distribution_over
+from rl3jax.object_level import VALUE, Feature
+from rl3jax.policy import Categorical, Gaussian, TanhGaussian, distribution_over
+from rl3jax.policy.distributions import log_slope_of_tanh
 
-
-@dataclass(frozen=True)
-class Gaussian(ActionDistribution):
-    """Independent normal distributions of D numbers; parameters are means and log-deviations."""
-
-    size: int
-
-    @property
-    def num_params(self):
-        return 2 * self.size
-
-    @property
-    def shown_size(self):
-        return self.size
-
-    def no_action(self):
-        return jnp.zeros(self.size)
-
-    def show(self, action):
-        return action
-
-    def sample(self, params, key):
-        mean, log_std = jnp.split(params, 2, axis=-1)
-        return mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-
-    def mode(self, params):
-        return params[..., : self.size]
-
-    def log_prob(self, params, action):
-        mean, log_std = jnp.split(params, 2, axis=-1)
-        z = (action - mean) * jnp.exp(-log_std)
-        return -0.5 * (z**2 + 2 * log_std + math.log(2 * math.pi)).sum(axis=-1)
-
-    def entropy(self, params):
-        return (params[..., self.size :] + 0.5 * math.log(2 * math.pi * math.e)).sum(axis=-1)
-
-    def kl(self, params, other):
-        mean, log_std = jnp.split(params, 2, axis=-1)
-        other_mean, other_log_std = jnp.split(other, 2, axis=-1)
-        variances = jnp.exp(2 * log_std) + (mean - other_mean) ** 2
-        kl = other_log_std - log_std + 0.5 * (variances * jnp.exp(-2 * other_log_std) - 1)
-        return kl.sum(axis=-1)
-
-
-DISTRIBUTIONS = {"categorical": Categorical(4), "gaussian": Gaussian(2)}
+BOX = (-1.0, 0.0), (3.0, 0.5)
+ANCHORS = tuple(itertools.product(*((a, (a + b) / 2, b) for a, b in zip(*BOX, strict=True))))
+GAUSSIAN, SQUASHED = Gaussian(*BOX, ANCHORS), TanhGaussian(*BOX, ANCHORS)
+DISTRIBUTIONS = {"categorical": Categorical(4), "gaussian": GAUSSIAN, "squashed": SQUASHED}
 SAMPLES = 20_000
 
 
@@ -94,8 +57,10 @@ def test_batches_of_any_shape_are_distributions_each_for_itself(policy):
 def test_what_is_shown_of_actions(policy):
     none = policy.show(policy.no_action())
     np.testing.assert_array_equal(none, np.zeros(policy.shown_size))
-    shown = policy.show(policy.sample(make_params(policy), jax.random.key(0)))
+    played = policy.played(policy.sample(make_params(policy), jax.random.key(0)))
+    shown = policy.show(played)
     assert shown.shape == none.shape
+    assert played.dtype == policy.no_action().dtype
     assert jnp.any(shown != 0)
 
 
@@ -106,8 +71,9 @@ def test_samples_agree_with_the_exact_quantities(policy):
     actions = jax.vmap(lambda key: policy.sample(params, key))(keys)
     log_prob = jax.vmap(policy.log_prob, in_axes=(None, 0))(params, actions)
     log_other = jax.vmap(policy.log_prob, in_axes=(None, 0))(other, actions)
+    slope = log_slope_of_tanh(actions).sum(axis=-1) if policy is SQUASHED else 0.0
     for exact, draws in (
-        (policy.entropy(params), -log_prob),
+        (policy.entropy(params), slope - log_prob),
         (policy.kl(params, other), log_prob - log_other),
     ):
         np.testing.assert_allclose(draws.mean(), exact, atol=4 * draws.std() / SAMPLES**0.5)
@@ -161,12 +127,77 @@ def test_an_action_that_is_impossible_leaves_entropy_and_kl_finite():
     np.testing.assert_allclose(Categorical(4).kl(logits, logits), 0, atol=1e-6)
 
 
+# --- Gaussians by hand --------------------------------------------------------------------------
+
+
+def test_gaussians_are_those_of_their_mean_and_deviation():
+    mean, std = np.array([0.3, -0.2]), np.exp([0.0, 1.0])
+    params = jnp.array([*mean, 0.0, 100.0])  # 0 stands for a deviation of 1, 100 for the most
+    exact = scipy.stats.norm(mean, std)
+    u = jnp.array([0.5, 2.0])
+    for policy in (GAUSSIAN, SQUASHED):
+        np.testing.assert_allclose(policy.log_prob(params, u), exact.logpdf(u).sum(), rtol=1e-5)
+        np.testing.assert_array_equal(policy.mode(params), params[:2])
+    np.testing.assert_allclose(GAUSSIAN.entropy(params), exact.entropy().sum(), rtol=1e-5)
+    kl = 0.5 * ((std**2 + (mean - 1) ** 2).sum() - 2 - 2 * np.log(std).sum())
+    np.testing.assert_allclose(GAUSSIAN.kl(params, jnp.array([1.0, 1.0, 0.0, 0.0])), kl, rtol=1e-4)
+
+
+def test_actions_are_played_in_the_box_and_shown_in_units_of_it():
+    u = jnp.array([-0.5, 7.0])
+    np.testing.assert_allclose(GAUSSIAN.played(u), [0.0, 0.5])
+    np.testing.assert_allclose(GAUSSIAN.show(GAUSSIAN.played(u)), [-0.5, 1.0])
+    np.testing.assert_allclose(SQUASHED.played(u), [1 - 2 * np.tanh(0.5), 0.5], rtol=1e-5)
+    np.testing.assert_allclose(SQUASHED.show(SQUASHED.played(u)), np.tanh(u), rtol=1e-5)
+
+
+def test_an_action_counts_for_its_nearest_anchor():
+    assert GAUSSIAN.num_actions == 9
+    for i, anchor in enumerate(ANCHORS):
+        nearby = jnp.asarray(anchor) + jnp.array([0.9, 0.1])  # in units of the box: .45 and .4
+        assert GAUSSIAN.index(jnp.clip(nearby, *map(jnp.asarray, BOX))) == i
+    features = OrderedDict(advantages=Feature(-((jnp.arange(9.0) - 5) ** 2), VALUE))
+    assert list(GAUSSIAN.with_actions(features)) == ["advantages", "best_action"]
+    best = GAUSSIAN.with_actions(features)["best_action"]
+    np.testing.assert_allclose(best.numbers, [0.0, 1.0])  # of anchor 5: (1, 0.5)
+    assert Categorical(9).with_actions(features) is features
+
+
+@settings(max_examples=60)
+@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=4, max_size=4), st.integers(0, 2**31))
+def test_nothing_of_a_gaussian_is_ever_infinite(params, seed):
+    """Nor any gradient, wherever the parameters lead: to the box's ends, or far beyond."""
+    params = jnp.array(params)
+    for policy in (GAUSSIAN, SQUASHED):
+        u = policy.sample(params, jax.random.key(seed))
+        played = policy.played(u)
+        assert jnp.isfinite(policy.show(played)).all()
+        assert ((played >= jnp.array(BOX[0])) & (played <= jnp.array(BOX[1]))).all()
+        quantities = (
+            lambda x, policy=policy, u=u: policy.log_prob(x, u),
+            policy.entropy,
+            lambda x, policy=policy: policy.kl(jnp.zeros(4), x),
+        )
+        for quantity in quantities:
+            value, slope = jax.value_and_grad(quantity)(params)
+            assert jnp.isfinite(value)
+            assert jnp.isfinite(slope).all()
+
+
 # --- by space -----------------------------------------------------------------------------------
 
 
 def test_a_space_has_its_distribution():
     assert distribution_over(spaces.Discrete(5)) == Categorical(5)
-    with pytest.raises(ConfigError, match=r"actions must be spaces\.Discrete, not Dict"):
+    box, anchors = spaces.Box(-1.0, jnp.array([1.0, 2.0]), (2,)), np.zeros((1, 2))
+    wanted = (-1.0, -1.0), (1.0, 2.0), ((0.0, 0.0),)
+    assert distribution_over(box, anchors) == Gaussian(*wanted)
+    squashed = distribution_over(box, anchors, squashed=True)
+    assert squashed == TanhGaussian(*wanted)
+    assert squashed != Gaussian(*wanted)
+    with pytest.raises(ConfigError, match=r"Discrete or a spaces\.Box of vectors, not Dict"):
         distribution_over(spaces.Dict({}))
+    with pytest.raises(ConfigError, match="must lie in a box of finite low < high"):
+        distribution_over(spaces.Box(-1.0, jnp.inf, (1,)), np.zeros((1, 1)))
     with pytest.raises(ConfigError, match="num_actions must be a whole number of at least 1"):
         Categorical(0)

@@ -1,0 +1,102 @@
+"""Point robot: a goal on a half-circle that is found by walking there, or by the distance to it."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from gymnax.environments import spaces
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from rl3jax.envs.vector import Advance, VectorEnvironment
+
+STEP = 0.1
+"""As far as an action of 1 moves the robot, in each dimension."""
+GOAL_RADIUS = 0.2
+SCALE = 1.5
+
+
+@struct.dataclass
+class PointRobotTask:
+    """What point robots differ in.
+
+    Attributes:
+        goal: `[2]` float, where the goal is.
+    """
+
+    goal: jax.Array
+
+
+@dataclass(frozen=True)
+class PointRobot(VectorEnvironment):
+    """A point that walks in the plane to a goal it is not shown (VariBAD, Zintgraf et al. 2020).
+
+    Three episodes of 100 steps are the budget. Each begins at the origin, and none ends early. The
+    state is the robot's position; an action, within ±1 in both dimensions, moves it by a tenth of
+    itself. The goal lies on the upper half of the unit circle.
+
+    | variation | reward, at distance d from the goal after the move |
+    |-----------|----------------------------------------------------|
+    | sparse    | 1 − d within 0.2 of the goal, else 0               |
+    | dense     | −d                                                 |
+
+    Raises:
+        ConfigError: on construction, for an unknown variation.
+    """
+
+    variation: Literal["sparse", "dense"] = "sparse"
+
+    task_horizon = 100
+    may_end = False
+
+    @classmethod
+    def training_horizon(cls, variation: str | None) -> int:
+        """Three episodes."""
+        del variation
+        return 300
+
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """Values of tens."""
+        own = {"n_tasks": 512, "critic_scale": 0.1}
+        return super().training_defaults(algo, horizon) | own
+
+    @property
+    def learner_space(self) -> spaces.Box:
+        """Positions; the half-circle of goals is well inside."""
+        return spaces.Box(-SCALE, SCALE, (2,), jnp.zeros(()).dtype)
+
+    def observation_space(self, params: Any = None) -> spaces.Box:
+        """As far as the robot can walk in an episode, and rounding."""
+        del params
+        farthest = STEP * self.task_horizon + 0.01
+        return spaces.Box(-farthest, farthest, (2,), jnp.zeros(()).dtype)
+
+    def action_space(self, params: Any = None) -> spaces.Box:
+        """Moves, in tenths."""
+        del params
+        return spaces.Box(-1.0, 1.0, (2,))
+
+    def sample_task(self, key: PRNGKeyArray) -> PointRobotTask:
+        """A goal at a uniform angle of the half-circle. The key is consumed."""
+        angle = jax.random.uniform(key, maxval=jnp.pi)
+        return PointRobotTask(jnp.stack([jnp.cos(angle), jnp.sin(angle)]))
+
+    def start(
+        self, key: PRNGKeyArray, task: PointRobotTask
+    ) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+        """The origin; the key is not consumed."""
+        del key, task
+        return jnp.zeros(2), jnp.zeros(2)
+
+    def advance(
+        self, key: PRNGKeyArray, inner: Float[Array, "2"], action: Float[Array, "2"], task: Any
+    ) -> Advance:
+        """A move, and what it pays; the key is not consumed."""
+        del key
+        position = inner + STEP * action
+        distance = jnp.linalg.norm(position - task.goal)
+        sparse = jnp.where(distance <= GOAL_RADIUS, 1 - distance, 0.0)
+        reward = -distance if self.variation == "dense" else sparse
+        return Advance(position, position, reward, terminated=False)
