@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def run(*arguments: Any, timeout: float = 300, **how: Any) -> "subprocess.Comple
 
 
 def _run(said, arguments, folder, environment, options) -> None:
+    warnings.filterwarnings("ignore", "Error reading persistent compilation cache entry")
     gc.freeze()  # what is imported is no garbage
     os.setsid()
     for number, path in enumerate(said, start=1):

@@ -1,9 +1,12 @@
 """What every test runs under: strict JAX, checked shapes, no display, reproducible examples."""
 
+import atexit
 import contextlib
 import ctypes
 import gc
 import os
+import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +14,16 @@ from types import SimpleNamespace
 # In the environment, so that commands which a test starts as subprocesses are as strict.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_DEBUG_KEY_REUSE"] = "1"
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # nothing that another run left is of any use
 os.environ["JAX_NUM_CPU_DEVICES"] = "1"  # commands take all cores: other rounding on each machine
 os.environ["MPLBACKEND"] = "Agg"
-# Compiling dominates the tests' time: without optimisation it takes a fraction, and half of that by
-# XLA's older emitters of loops, which jax 0.11 has no more.
+# Compiling dominates the tests' time. What a process has compiled, of the workers and of those that
+# tests start, none compiles again; nothing is kept of other runs, unless a folder is given.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Without optimisation it takes a fraction, and half of that by XLA's older emitters of loops, which
+# jax 0.11 has no more.
 os.environ["XLA_FLAGS"] = " ".join(
     (
         os.environ.get("XLA_FLAGS", ""),

@@ -2,8 +2,6 @@ import dataclasses
 import json
 import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 
@@ -19,6 +17,7 @@ from rl3jax.baselines import UniformAgent
 from rl3jax.files import FileError
 from rl3jax.networks import NETWORKS
 from rl3jax.object_level import VALUE, Feature, QLearning, abstraction, q_learning
+from tests import children
 
 
 def make_agent(**changes):
@@ -92,7 +91,7 @@ def test_a_saved_agent_acts_identically_in_a_new_process(tmp_path):
         "np.save(sys.argv[2], decision.behaviour)\n"
     )
     out = tmp_path / "logits.npy"
-    subprocess.run([sys.executable, "-c", script, tmp_path, out], check=True, timeout=120)
+    assert children.run("-c", script, tmp_path, out).returncode == 0
     np.testing.assert_array_equal(np.load(out), logits_of(agent))
 
 

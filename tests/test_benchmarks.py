@@ -1,17 +1,11 @@
 """The count of operations that the benchmarks' fractions rest on, and their rows."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import pytest
 
 from benchmarks.flops import matrix_flops
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests import children
 
 SCRIPT = """
 from benchmarks.measure import prepare
@@ -78,19 +72,13 @@ for backend in ("cpu", "gpu"):
 
 
 def test_every_row_can_be_trained():
-    ran = subprocess.run([sys.executable, "-c", ROWS], cwd=ROOT, capture_output=True, text=True)
+    ran = children.run("-c", ROWS)
     assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.slow
 def test_an_iteration_takes_as_many_operations_on_two_devices_as_on_one():
-    ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=ROOT,
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
-        capture_output=True,
-        text=True,
-    )
+    ran = children.run("-c", SCRIPT, num_cpu_devices=2)
     assert ran.returncode == 0, ran.stderr
     one, two = map(float, ran.stdout.split())
     assert one == two > 0

@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+from tests import children
+
+UNSET = -1
+
 
 @pytest.mark.parametrize(
     ("lines", "printed"),
@@ -21,12 +25,8 @@ import pytest
     ids=["as many as given", "all cores", "too late"],
 )
 def test_cores_become_devices_unless_jax_has_counted_them(lines, printed):
-    code = f"import jax, rl3jax\n{lines}"
-    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
-    result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert result.stdout.startswith(printed), result.stderr
+    ran = children.run("-c", f"import jax, rl3jax\n{lines}", num_cpu_devices=UNSET)
+    assert ran.stdout.startswith(printed), ran.stderr
 
 
 def test_what_the_environment_says_of_devices_holds():

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 import warnings
@@ -22,6 +21,7 @@ from rl3jax import Config, ConfigError, load_agent, make_trainer, save_agent
 from rl3jax.files import FileError
 from rl3jax.runs.checkpoint import check_state, read_manifest, save_checkpoint
 from rl3jax.runs.folder import RunFolder
+from tests import children
 
 MOST_SECONDS, MOST_MEBIBYTES = 1.0, 200
 GIGABYTES = 8 * 2**30
@@ -329,9 +329,7 @@ def main():
 
 
 def test_hostile_files_are_refused_within_a_second_and_200_mebibytes(tmp_path):
-    ran = subprocess.run(
-        [sys.executable, __file__], cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
+    ran = children.run("-m", "tests.test_hostile", folder=tmp_path)
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert int(ran.stdout) == len(AGENTS) + 3 * len(TEXTS) - 1 + len(CHECKPOINTS)
 

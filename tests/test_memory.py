@@ -10,8 +10,6 @@ import functools
 import gc
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import chex
@@ -21,19 +19,19 @@ import pytest
 from rl3jax import Config, evaluate_agent, make_trainer, memory, sweep, train
 from rl3jax.checks import ConfigError
 from rl3jax.memory import GIB, check_memory, device_memory, gib, process_memory
+from tests import children
 
 TINY = {"n_tasks": 8, "horizon": 4, "minibatches": 2, "epochs": 1, "width": 4, "iterations": 1}
 RUNS = {
-    "markov": {"n_tasks": 8192, "minibatches": 32, "horizon": 50},
-    "gru": {"network": "gru", "n_tasks": 480, "minibatches": 1, "horizon": 50},
+    "markov": {"n_tasks": 4096, "minibatches": 16, "horizon": 50},
+    "gru": {"network": "gru", "n_tasks": 120, "minibatches": 1, "horizon": 50},
     "tables": {
         "env": "mdp", "num_states": 40, "n_tasks": 512, "minibatches": 64, "horizon": 20,
         "width": 8,
     },
     "transformer": {
-        "network": "transformer", "n_tasks": 512, "minibatches": 64, "horizon": 100, "width": 32,
+        "network": "transformer", "n_tasks": 512, "minibatches": 64, "horizon": 60, "width": 32,
     },
-    "mdp gru": {"env": "mdp", "network": "gru", "n_tasks": 512, "minibatches": 1},
     "gridworld": {"env": "gridworld", "n_tasks": 512, "minibatches": 32, "horizon": 60},
 }  # fmt: skip
 
@@ -151,11 +149,7 @@ evaluate_agent(agent, trainer.env, 20, 128, jax.random.key(1))
 
 @pytest.mark.slow
 def test_devices_share_the_tasks_and_compile_once():
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    result = children.run("-c", SCRIPT, num_cpu_devices=2)
     assert result.returncode == 0, result.stderr
     assert "Compiling jit(_init)" in result.stderr
     assert "Compiling jit(update)" not in result.stderr

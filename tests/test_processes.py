@@ -51,21 +51,10 @@ train.main()
 """
 
 
-@pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Starts processes in float64; they compile what is the same only once."""
-    compiled = {
-        "enable_compilation_cache": True,
-        "compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "persistent_cache_min_compile_time_secs": 0.0,
-    }
-
-    def start(flags, *, environment=None, meeting=60, signal="SIGKILL", iterations=10**9):
-        """A process of a run that gets a signal in the iteration after so many."""
-        program = PROGRAM.format(meeting=meeting, signal=signal, iterations=iterations)
-        return Child("-c", program, *flags, environment=environment, enable_x64=True, **compiled)
-
-    return start
+def start(flags, *, environment=None, meeting=60, signal="SIGKILL", iterations=10**9):
+    """A process of a run, in float64, that gets a signal in the iteration after so many."""
+    program = PROGRAM.format(meeting=meeting, signal=signal, iterations=iterations)
+    return Child("-c", program, *flags, environment=environment, enable_x64=True)
 
 
 def end(pair):
@@ -98,7 +87,7 @@ def metrics(folder):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(start, tmp_path_factory):
+def undisturbed(tmp_path_factory):
     """The folder of a run in two processes that a cluster started."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     port = free_port()
@@ -115,7 +104,7 @@ def undisturbed(start, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(start, undisturbed, tmp_path):
+def test_two_processes_train_what_one_does(undisturbed, tmp_path):
     start([*SHORT, "--out", str(tmp_path / "alone")]).communicate()
     for ours, expected in zip(metrics(undisturbed), metrics(tmp_path / "alone"), strict=True):
         for name, value in expected.items():
@@ -123,7 +112,7 @@ def test_two_processes_train_what_one_does(start, undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_other_and_the_run_goes_on(start, undisturbed, tmp_path):
+def test_a_killed_process_ends_the_other_and_the_run_goes_on(undisturbed, tmp_path):
     run, flags = tmp_path / "run", [*SHORT, "--out", str(tmp_path / "run")]
     for lost, checkpoint in ((1, 3), (0, 6)):  # in the next iteration but one
         port = free_port()
@@ -146,7 +135,7 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on(start, undisturbed,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_silent_process_ends_the_other(start, tmp_path, lost):
+def test_a_silent_process_ends_the_other(tmp_path, lost):
     port, flags = free_port(), [*SHORT, "--out", str(tmp_path / "run")]
     pair = [
         start(
@@ -164,7 +153,7 @@ def test_a_silent_process_ends_the_other(start, tmp_path, lost):
 
 
 @pytest.fixture
-def pair(start, tmp_path):
+def pair(tmp_path):
     """Two processes of a run that is past its first iteration."""
     port, run = free_port(), tmp_path / "run"
     flags = [*SMALL, "--iterations", "1000000", "--validate-every", "0", "--out", str(run)]
@@ -200,7 +189,7 @@ def test_a_signal_to_any_stops_all_after_the_same_iteration(pair, tmp_path, numb
 
 
 @pytest.mark.slow
-def test_processes_of_different_flags_say_which(start, tmp_path):
+def test_processes_of_different_flags_say_which(tmp_path):
     port, flags = free_port(), [*SMALL, "--out", str(tmp_path / "run")]
     pair = [start([*flags, *by_hand(port, i), "--entropy", f"0.{i + 1}"]) for i in (0, 1)]
     codes, errors = end(pair)
@@ -212,7 +201,7 @@ def test_processes_of_different_flags_say_which(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_process_that_cannot_go_on_ends_the_other(start, tmp_path):
+def test_a_process_that_cannot_go_on_ends_the_other(tmp_path):
     port, flags = free_port(), [*SMALL, "--out", str(tmp_path / "file" / "run")]
     (tmp_path / "file").touch()
     pair = [start([*flags, *by_hand(port, i)]) for i in (0, 1)]
@@ -224,7 +213,7 @@ def test_a_process_that_cannot_go_on_ends_the_other(start, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("process_id", [0, 1])
-def test_who_waits_for_others_in_vain_says_so(start, process_id):
+def test_who_waits_for_others_in_vain_says_so(process_id):
     port = free_port()
     codes, (error,) = end([start(by_hand(port, process_id), meeting=2)])
     assert codes == [2]
@@ -235,7 +224,7 @@ def test_who_waits_for_others_in_vain_says_so(start, process_id):
 
 
 @pytest.mark.slow
-def test_where_there_is_no_cluster(start):
+def test_where_there_is_no_cluster():
     codes, (error,) = end([start(["--distributed"])])
     assert codes == [2]
     assert error.startswith("error: --distributed: no cluster here says where the processes are")

@@ -4,23 +4,22 @@ import math
 import os
 import re
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from rl3jax import Config, load_agent, make_trainer, plots, sweep
+from rl3jax import Config, load_agent, make_trainer, plots, sweep, train
 from rl3jax.devices import Devices
 from rl3jax.runs import batch
 from rl3jax.runs.batch import Batch, configs_of, make_points, parse_grid
 from rl3jax.runs.outcome import Outcome, make_table
 from rl3jax.trainer import Trainer
+from tests.children import Child
 
 SMALL = "--n-tasks 16 --horizon 6 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
 FILES = {"config.json", "sweep.json", "sweep.csv", "sweep.png", "best_agent"}
@@ -110,43 +109,30 @@ def test_seeds_alone(tmp_path, monkeypatch, capsys):
     assert "grid points: 1, seeds: 2; 2 runs" in capsys.readouterr().out
 
 
-FLOAT64_SCRIPT = """
-import json, sys
-from pathlib import Path
-import chex
-from rl3jax import load_agent, sweep, train
-
-out = Path(sys.argv[1])
-flags = ("--env mdp --n-tasks 6 --horizon 12 --iterations 3 --minibatches 3 --epochs 2 --width 8 "
-         "--validation-tasks 10 --validate-every 0 --final-learning-rate 1e-3").split()
-grid = "--grid learning_rate=1e-2,3e-2 discount=0.9 --seeds 2 --seed 3".split()
-sweep.main([*(f for f in flags if f not in ("--validate-every", "0")), *grid,
-            "--out", str(out / "sweep")])
-report = json.loads((out / "sweep" / "sweep.json").read_text())
-assert len(report["runs"]) == 4
-for i, record in enumerate(report["runs"]):
-    values = [f"--{k.replace('_', '-')}={v}" for k, v in record["values"].items()]
-    folder = out / str(i)
-    train.main([*flags, *values, f"--seed={record['seed']}", "--out", str(folder)])
-    alone = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    chex.assert_trees_all_close(
-        record["mean_return"], [line["mean_return"] for line in alone], rtol=0, atol=1e-9
-    )
-    if record["seed"] == report["best"]["seed"] and record["values"] == report["best"]["values"]:
-        ours, other = load_agent(out / "sweep" / "best_agent"), load_agent(folder / "agent")
-        chex.assert_trees_all_close(ours, other, rtol=0, atol=1e-9)
-        print("equal agents")
-print("equal")
-"""
-
-
 def test_every_run_is_that_of_the_train_command_in_float64(tmp_path):
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FLOAT64_SCRIPT), str(tmp_path)],
-        env=os.environ | {"JAX_ENABLE_X64": "1"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert result.stdout.strip().endswith("equal"), result.stderr[-2000:]
-    assert "equal agents" in result.stdout
+    flags = (
+        "--env mdp --n-tasks 6 --horizon 12 --iterations 3 --minibatches 3 --epochs 2 --width 8 "
+        "--validation-tasks 10 --final-learning-rate 1e-3"
+    )
+    grid = "--grid learning_rate=1e-2,3e-2 discount=0.9 --seeds 2 --seed 3"
+    with jax.enable_x64(True):
+        run(f"{flags} {grid} --out {tmp_path / 'sweep'}")
+        written = report(tmp_path / "sweep")
+        assert len(written["runs"]) == 4
+        for i, record in enumerate(written["runs"]):
+            values = [f"--{k.replace('_', '-')}={v}" for k, v in record["values"].items()]
+            folder = tmp_path / str(i)
+            own = [*values, f"--seed={record['seed']}", "--validate-every=0", f"--out={folder}"]
+            train.main([*flags.split(), *own])
+            lines = (folder / "metrics.jsonl").read_text().splitlines()
+            returns = [json.loads(line)["mean_return"] for line in lines]
+            assert record["mean_return"] == pytest.approx(returns, rel=0, abs=1e-9)
+            if {k: record[k] for k in ("seed", "values")}.items() <= written["best"].items():
+                best = i
+        ours, other = (
+            load_agent(tmp_path / path) for path in ("sweep/best_agent", f"{best}/agent")
+        )
+        chex.assert_trees_all_close(ours, other, rtol=0, atol=1e-9)
 
 
 def test_one_program_for_all_iterations_and_the_parameters_of_every_run(monkeypatch):
@@ -234,15 +220,11 @@ def test_if_all_diverge_the_sweep_ends_early_and_says_so(tmp_path, capsys, monke
 
 def test_ctrl_c_finishes_the_iteration_and_ends_with_what_there_is(tmp_path):
     folder = tmp_path / "stopped"
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "rl3jax.sweep", *SMALL.split(), "--iterations", "100000",
-         "--seeds", "2", "--out", str(folder)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    for line in process.stdout:
-        if line.startswith("iteration 1/"):
-            break
-    time.sleep(0.1)
+    flags = f"{SMALL} --iterations 100000 --seeds 2 --out {folder}"
+    process = Child("-m", "rl3jax.sweep", *flags.split())
+    while "\niteration 1/" not in process.said()[0]:
+        assert process.poll() is None, process.said()
+        time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     output, error = process.communicate(timeout=60)
     assert process.returncode == 130

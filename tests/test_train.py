@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +25,7 @@ from rl3jax.runs import folder as run_folder
 from rl3jax.runs import resume
 from rl3jax.runs.checkpoint import checkpoints
 from rl3jax.train import TrainArgs
+from tests.children import Child
 
 SMALL = "--n-tasks 16 --horizon 8 --minibatches 2 --epochs 1 --width 8 --validation-tasks 20"
 TIMINGS = ("seconds", "steps_per_second")
@@ -216,10 +216,7 @@ def test_extended_with_resume(whole, tmp_path):
 
 def start(arguments):
     """The command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "rl3jax.train", *arguments.split()],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    return Child("-m", "rl3jax.train", *arguments.split())
 
 
 def wait_for_lines(folder, count, process):

@@ -1,8 +1,5 @@
 import dataclasses
-import os
-import subprocess
 import sys
-import textwrap
 
 import chex
 import jax
@@ -209,34 +206,28 @@ def test_traced_hyperparams_batch_into_one_program():
         assert not np.allclose(x[1], y[1])
 
 
-FLOAT64_SCRIPT = """
-import jax, numpy as np
-from rl3jax import Config, make_trainer
-
-for changes in (
-    dict(env="mdp", network="gru"),
-    dict(env="bandit", algo="rl2", network="transformer"),
-    dict(env="mdp", network="markov", object_level="q_learning", kl_limit=0.01),
-):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(env="mdp", network="gru"),
+        dict(env="bandit", algo="rl2", network="transformer"),
+        dict(env="mdp", network="markov", object_level="q_learning", kl_limit=0.01),
+    ],
+    ids=lambda changes: changes["network"],
+)
+def test_a_batch_of_seeds_equals_each_seed_alone_in_float64(changes):
     sizes = dict(n_tasks=6, horizon=12, iterations=3, minibatches=3, epochs=2, width=8)
-    trainer = make_trainer(Config(**sizes, **changes))
-    keys = jax.random.split(jax.random.key(0), 3)
-    states, _ = jax.vmap(trainer.train)(keys)
-    for i, key in enumerate(keys):
-        alone, _ = trainer.train(key)
-        for a, b in zip(jax.tree.leaves(alone.models), jax.tree.leaves(states.models)):
-            assert a.dtype == np.float64 or a.dtype == np.int32, a.dtype
-            np.testing.assert_allclose(b[i], a, rtol=0, atol=1e-9)
-print("equal")
-"""
-
-
-def test_a_batch_of_seeds_equals_each_seed_alone_in_float64():
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FLOAT64_SCRIPT)],
-        env=os.environ | {"JAX_ENABLE_X64": "1"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert result.stdout.strip() == "equal", result.stderr[-2000:]
+    with jax.enable_x64(True):
+        trainer = make_trainer(Config(**sizes, **changes))
+        keys = jax.random.split(key(), 2)
+        states, _ = jax.vmap(trainer.train)(jax.random.clone(keys))
+        for i in range(2):
+            alone, _ = trainer.train(keys[i])
+            for a, b in zip(
+                jax.tree.leaves(alone.models), jax.tree.leaves(states.models), strict=True
+            ):
+                assert a.dtype in (np.float64, np.int32)
+                np.testing.assert_allclose(b[i], a, rtol=0, atol=1e-9)
 
 
 def test_schedules_end_with_the_run():

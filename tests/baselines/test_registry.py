@@ -1,5 +1,6 @@
 """What every baseline must do, whichever it is, and how one is chosen by name."""
 
+import functools
 import re
 
 import jax
@@ -64,15 +65,17 @@ def test_acting_step_by_step_is_what_evaluation_scores(name, env_name):
         assert ((action >= 0) & (action < env.num_actions)).all()
 
 
+@functools.cache
+def played(name, env):
+    return evaluate_agent(name, env, 60, 400, key())
+
+
 @pytest.mark.parametrize("name", sorted(BASELINES.keys() - {"random", "optimal"}))
 def test_what_learns_beats_chance_and_not_the_optimum(name):
     env = make_env("bandit" if "bandit" in dict(PLAYED)[name] else "mdp")
     if name in ("thompson", "ucb1", "gittins", "bayes-optimal"):
         env = make_env("bandit", num_arms=2)
-    horizon = 60
-    floor, score, ceiling = (
-        evaluate_agent(which, env, horizon, 400, key()) for which in ("random", name, "optimal")
-    )
+    floor, score, ceiling = (played(which, env) for which in ("random", name, "optimal"))
     for low, high in ((floor, score), (score, ceiling)):
         difference = high.returns - low.returns
         assert difference.mean() > 3 * difference.std() / np.sqrt(len(difference))

@@ -160,8 +160,6 @@ def no_training(*arguments, **options):
 
 @pytest.mark.slow
 def test_an_experiment_runs_once_and_mends_what_is_missing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     monkeypatch.setattr(baselines, "names", lambda env, horizon: ("random", "optimal", "thompson"))
     runs, results = tmp_path / "runs" / "quick", tmp_path / "results"
     tiny = experiment([ROW], [ROW], bandits.EXPERIMENT.measure)

@@ -6,6 +6,7 @@ python -m tests.faults --each 1           one of every kind, in a minute or two
 
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,9 +34,9 @@ class Args:
     """Decides where and when they strike (default: 0)."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    args = tyro.cli(Args, prog="python -m tests.faults")
+    args = tyro.cli(Args, prog="python -m tests.faults", args=arguments)
     counts: dict[str, Counter[str]] = {}
     losses: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:

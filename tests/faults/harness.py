@@ -1,20 +1,20 @@
 """Real short trainings in processes of their own, and what must hold of them after any fault."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.children import Child
+
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = (
-    "--n-tasks=8", "--horizon=5", "--minibatches=2", "--epochs=1", "--width=4",
+    "--algo=rl2", "--n-tasks=8", "--horizon=5", "--minibatches=2", "--epochs=1", "--width=4",
     "--iterations=24", "--validate-every=7", "--validation-tasks=8", "--checkpoint-every=3",
 )  # fmt: skip
 TIMINGS = ("seconds", "steps_per_second")
@@ -56,12 +56,10 @@ class Harness:
         self.rng = np.random.default_rng(seed)
         self.reference = scratch / "reference"
         self._count = 0
-        self._environment = os.environ | {
-            "JAX_NUM_CPU_DEVICES": "1",
-            "JAX_ENABLE_COMPILATION_CACHE": "1",  # only the first one compiles
-            "JAX_COMPILATION_CACHE_DIR": str(scratch / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "MPLBACKEND": "Agg",
+        self._options = {
+            "num_cpu_devices": 1,
+            "compilation_cache_dir": str(scratch / "compiled"),  # only the first one compiles
+            "persistent_cache_min_compile_time_secs": 0.0,
         }
         self.wait(self.start(self.reference)).check(DONE)
 
@@ -74,26 +72,22 @@ class Harness:
         """Another folder with the same files."""
         return Path(shutil.copytree(run, self.new_folder()))
 
-    def start(self, out: Path, *flags: str, fault: tuple[str, int] | None = None) -> Any:
+    def start(self, out: Path, *flags: str, fault: tuple[str, int] | None = None) -> Child:
         """A new training into `out`, perhaps one that is struck by a fault."""
         return self.popen(*FLAGS, f"--out={out}", *flags, folder=out, fault=fault)
 
     def popen(
         self, *arguments: str, folder: Path | None = None, fault: tuple[str, int] | None = None
-    ) -> Any:
+    ) -> Child:
         """`rl3jax.train` with these arguments, in a process."""
         program = ["rl3jax.train"]
         if fault is not None:
             action, number = fault
             program = ["tests.faults.struck", action, str(number), str(folder)]
-        return subprocess.Popen(
-            [sys.executable, "-m", *program, *arguments],
-            cwd=ROOT, env=self._environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        return Child("-m", *program, *arguments, folder=ROOT, **self._options)
 
     @staticmethod
-    def wait(process: Any) -> Ended:
+    def wait(process: Child) -> Ended:
         """The end of a process, which must come."""
         try:
             output, error = process.communicate(timeout=120)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.children import Child
 from tests.faults.harness import (
     BAD_INPUT,
     DONE,
@@ -185,7 +186,7 @@ def _file_system(path: Path, kibibytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def _wait_for(run: Path, process: subprocess.Popen[str]) -> None:
+def _wait_for(run: Path, process: Child) -> None:
     """Until the first file is there."""
     while not run.exists() and process.poll() is None:
         time.sleep(0.01)

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import subprocess
-import sys
 
 import flax.linen as nn
 import jax
@@ -13,6 +11,7 @@ import pytest
 
 from rl3jax.networks import FeedForward, Gru, Markov, Transformer, as_memory, gru, make_network
 from rl3jax.policy import Network, PlainHead
+from tests import children
 
 HORIZON, NUM_INPUTS, NUM_OUTPUTS = 11, 3, 2
 
@@ -191,7 +190,8 @@ for seed, name in enumerate(NETWORKS):
     network = Network(make_network(name, width=256, horizon=100), PlainHead(5))
     jax.block_until_ready(jax.jit(jax.vmap(lambda key: network.init(key, 30)))(keys))
 """
-    subprocess.run([sys.executable, "-c", program], timeout=240, check=True)
+    ran = children.run("-c", program)
+    assert ran.returncode == 0, ran.stderr
 
 
 def is_dense(layer):

@@ -1,8 +1,5 @@
 """Networks of one's own: any flax module, recurrent or not, trained, saved and loaded."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +15,7 @@ from rl3jax import Config, ConfigError, load_agent, make_trainer, save_agent
 from rl3jax.archive import open_archive
 from rl3jax.files import FileError
 from rl3jax.networks import FeedForward, Gru, Recurrent, as_memory
+from tests import children
 
 SMALL = Config(env="bandit", num_arms=3, n_tasks=4, horizon=3, minibatches=1, epochs=1)
 
@@ -114,10 +112,7 @@ print("trained")
 @pytest.mark.slow
 def test_a_cell_of_flax_trains_under_vmap_and_over_two_devices():
     """In a process with a time limit: decompositions at once would wait for each other for ever."""
-    result = subprocess.run(
-        [sys.executable, "-c", SEEDS_AND_DEVICES],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    result = children.run("-c", SEEDS_AND_DEVICES, num_cpu_devices=2)
     assert result.stdout.strip() == "trained", result.stderr[-2000:]
 
 

@@ -133,10 +133,12 @@ def corridor(prior, **options):
 
 
 def play(learner, *transitions):
-    table = learner.init()
-    for transition in transitions:
-        table = learner.update(table, *transition)
-    return table
+    columns = [jnp.asarray(column) for column in zip(*transitions, strict=True)]
+    return jax.lax.scan(
+        lambda table, transition: (learner.update(table, *transition), None),
+        learner.init(),
+        columns,
+    )[0]
 
 
 TO_THE_RIGHT = [(2, 2, -1.0, 3, False), (3, 2, 10.0, 4, True)]
