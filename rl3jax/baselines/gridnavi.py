@@ -21,8 +21,8 @@ from rl3jax.envs import GridNavi
 from rl3jax.envs.gridnavi import GOAL_REWARD, STEP_REWARD
 
 WIDTH = 7000
-"""Partial searches that are kept after each step, so many that none which is left out could be better
-than what is found."""
+"""Partial searches that are kept after each step: so many that at H = 60 none that is left out
+could become a better one than what is found."""
 
 
 class Search(NamedTuple):

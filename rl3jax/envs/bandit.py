@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rl3jax.envs.base import Environment, TabularModel, Transition
 from rl3jax.ranges import OneOf, Size
 
-
 POPGYM: dict[str, tuple[int, int]] = {
     "popgym-easy": (10, 200),
     "popgym-medium": (20, 400),

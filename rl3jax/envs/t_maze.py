@@ -72,9 +72,7 @@ class TMaze(VectorEnvironment):
         """An indicator, either alike. The key is consumed."""
         return TMazeTask(jax.random.rademacher(key, dtype=float))
 
-    def start(
-        self, key: PRNGKeyArray, task: TMazeTask
-    ) -> tuple[Int[Array, ""], Float[Array, "4"]]:
+    def start(self, key: PRNGKeyArray, task: TMazeTask) -> tuple[Int[Array, ""], Float[Array, "4"]]:
         """The first cell. The key is consumed."""
         return jnp.int32(0), self._seen(key, jnp.int32(0), task)
 
