@@ -76,8 +76,8 @@ class Config:
 
     # --- what is trained ------------------------------------------------------------------------
     env: str = "bandit"
-    """Environment: bandit, mdp, gridworld, pendulum, mountain-car, cartpole, acrobot, point-robot,
-    or module:Class for one of your own."""
+    """Environment: bandit, mdp, gridworld, gridnavi, pendulum, mountain-car, cartpole, acrobot,
+    point-robot, repeat-previous, t-maze, or module:Class for one of your own."""
     variation: str | None = None
     """Task distribution to train on, for instance ood or 11x11. None: the environment's own."""
     algo: str = "rl3"
