@@ -76,18 +76,18 @@ class Config:
 
     # --- what is trained ------------------------------------------------------------------------
     env: str = "bandit"
-    """Environment: bandit, mdp, gridworld, pendulum, mountain-car, cartpole, acrobot, point-robot,
-    or module:Class for one of your own."""
+    """Environment: bandit, mdp, gridworld, gridnavi, pendulum, mountain-car, cartpole, acrobot,
+    point-robot, repeat-previous, t-maze, or module:Class for one of your own."""
     variation: str | None = None
     """Task distribution to train on, for instance ood or 11x11. None: the environment's own."""
     algo: str = "rl3"
     """rl3 (the policy sees object-level value estimates), rl3-coarse (those of clusters of states)
     or rl2 (none)."""
     network: str | None = None
-    """markov, gru, lstm or transformer. None: markov; paper presets: transformer."""
+    """markov, gru, mingru, lstm, s5 or transformer. None: markov; paper presets: transformer."""
     width: Size | None = None
-    """Units: layer width (markov), GRU units, or the transformer's d. None: 128, 256, 64; paper:
-    markov 64."""
+    """Units: layer width (markov, s5), units of the recurrent layers (gru, mingru, lstm), or the
+    transformer's d. None: markov, mingru, lstm 128, gru 256, else 64; paper: markov 64."""
     object_level: str | None = None
     """Object-level RL of rl3: value_iteration, q_learning, local_model or linear_model. None:
     gridworld under rl3 local_model, physics and point-robot linear_model, else value_iteration."""
