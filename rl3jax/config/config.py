@@ -90,10 +90,11 @@ class Config:
     transformer's d. None: markov, mingru, lstm 128, gru 256, else 64; paper: markov 64."""
     object_level: str | None = None
     """Object-level RL of rl3: value_iteration, q_learning, local_model or linear_model. None:
-    gridworld under rl3 local_model, physics and point-robot linear_model, else value_iteration."""
+    gridworld and gridnavi under rl3 local_model, states that are vectors linear_model, else
+    value_iteration."""
     head: str | None = None
-    """Of the policy: plain, or planning (it starts as the object-level plan). None: gridworld under
-    rl3 with local_model planning, else plain."""
+    """Of the policy: plain, or planning (it starts as the object-level plan). None: gridworld and
+    gridnavi under rl3 with local_model planning, else plain."""
     squash_actions: bool | None = None
     """Actions in a box: draw them from a Gaussian that tanh squashes onto the box, in place of one
     that is clipped to it. None: False."""
@@ -105,7 +106,8 @@ class Config:
     """Tasks, hence meta-episodes, per iteration. None: bandit 4096, gridworld 512 (of
     other learners than local_model 128), point-robot 512, physics 256, else 1024."""
     horizon: Size | None = None
-    """Interaction budget of a meta-episode, in env steps. None: 100."""
+    """Interaction budget of a meta-episode, in env steps. None: the environment's own,
+    often 100."""
     iterations: Size | None = None
     """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 60 (of other
     learners than local_model 800), else 300."""

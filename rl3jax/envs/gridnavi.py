@@ -52,6 +52,26 @@ class GridNavi(Environment):
         del variation
         return 4 * cls.task_horizon
 
+    @classmethod
+    def defaults_with(cls, object_level: str | None, algo: str, horizon: int) -> dict[str, Any]:
+        """A learner of kinds of cells leads the policy; another one plans by a few sweeps."""
+        del horizon
+        values = {"value_scale": 1.0, "squash_values": True, "critic_scale": 0.1}
+        if algo == "rl3" and object_level in (None, "local_model"):
+            return values | {
+                "object_level": "local_model",
+                "head": "planning",
+                "num_kinds": 3,
+                "n_tasks": 512,
+                "iterations": 100,
+            }
+        return values | {
+            "known_states": "visited",
+            "smoothing": 0.0,
+            "warm_start": True,
+            "sweeps_per_step": 4,
+        }
+
     @property
     def state_coordinates(self) -> Int[np.ndarray, "S 2"]:
         """Row and column of each state; up is to a higher row."""

@@ -58,6 +58,12 @@ class TMaze(VectorEnvironment):
         del variation
         return 4 * cls.length
 
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """A memory."""
+        own = {"network": "gru", "critic_scale": 0.3, "n_tasks": 256}
+        return super().training_defaults(algo, horizon) | own
+
     @property
     def learner_space(self) -> spaces.Box:
         """What is seen of a cell."""
