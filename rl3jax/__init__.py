@@ -27,6 +27,7 @@ from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
 from rl3jax.runs.folder import provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import Trainer, TrainState, make_trainer
+from rl3jax.value_augmented import ValueAugmented
 
 __all__ = [
     "Agent",
@@ -43,6 +44,7 @@ __all__ = [
     "TrainState",
     "Trainer",
     "Transition",
+    "ValueAugmented",
     "backward_induction",
     "baselines",
     "check_env",
