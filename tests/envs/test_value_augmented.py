@@ -1,14 +1,18 @@
 """RL³ for other trainers: the same meta-episodes as ours, behind gymnax's interface."""
 
+import runpy
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
-from gymnax.wrappers import FlattenObservationWrapper, LogWrapper
+from gymnax.wrappers import FlattenObservationWrapper, LegacyStepAPIWrapper, LogWrapper
 
 from rl3jax import Config, ConfigError, ValueAugmented, make_env, make_trainer, object_level
 from rl3jax.rollout import rollout
 
 HORIZON = 12
+ROOT = Path(__file__).parents[2]
 
 
 def trainer_of(env, algo="rl3", **fields):
@@ -79,6 +83,21 @@ def test_gymnax_restarts_it_in_a_fresh_task_and_its_wrappers_take_it(check_by_gy
     assert (state.env_state.task.success_prob != first.success_prob).all()
     assert (state.env_state.time, state.env_state.carry.t) == (0, 0)
     check_by_gymnasium(augmented)
+    legacy = LegacyStepAPIWrapper(augmented)
+    _, state = legacy.reset(jax.random.key(0), params)
+    assert len(legacy.step(jax.random.key(1), state, 0, params)) == 5
+
+
+def test_the_example_trains_by_a_plain_ppo():
+    example = runpy.run_path(str(ROOT / "examples" / "ppo.py"))
+    sizes = {algo: example["make_env"](algo, horizon=5).layout.size for algo in ("rl2", "rl3")}
+    assert sizes["rl3"] == sizes["rl2"] + 11  # advantages, value, visits
+    train = example["make_train"](
+        example["make_env"]("rl3", horizon=5), n_tasks=4, iterations=2, epochs=1, minibatches=2
+    )
+    (params, _), returns = jax.jit(train)(jax.random.key(0))
+    assert ((returns >= 0) & (returns <= 5)).all()
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(params))
 
 
 def test_what_does_not_fit_is_named(unchecked):
