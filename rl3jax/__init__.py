@@ -20,9 +20,12 @@ from rl3jax.envs import (
     TabularModel,
     TaskDistribution,
     Transition,
+    list_envs,
     make_env,
 )
 from rl3jax.evaluation import Evaluation, evaluate_agent
+from rl3jax.networks import list_networks
+from rl3jax.object_level import list_learners
 from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
 from rl3jax.runs.folder import provenance
 from rl3jax.seeding import held_out_key
@@ -51,6 +54,9 @@ __all__ = [
     "envs",
     "evaluate_agent",
     "held_out_key",
+    "list_envs",
+    "list_learners",
+    "list_networks",
     "load_agent",
     "load_pretrained",
     "make_env",

@@ -31,6 +31,7 @@ VALID_LINES = {
     "evaluate": (
         "--env bandit --horizon 20 --baselines random optimal --n-tasks 5",
         "runs/none --policy best --variation ood --batch-size 3",
+        "bandit-h100-rl3 bandit-h500-rl3 --horizon 20 --n-tasks 5",
         "bandit-h100-rl3 --baselines random thompson --horizon 50",
         "--env mdp --baselines random psrl-prior-0",
     ),
@@ -139,12 +140,13 @@ def _sweep(args: sweep.SweepArgs) -> None:
 def _evaluate(args: evaluate.EvaluateArgs) -> None:
     config = evaluate._config(args)
     env = config_env(config)
-    evaluate._contenders(args, config, env, evaluate._agent(args, env))
+    evaluate._contenders(args, config, env, evaluate._agents(args, env))
 
 
 def _render(args: render.RenderArgs) -> None:
     render._check_numbers(args)
-    drawing.check_path(args.out)
+    if args.out is not None:
+        drawing.check_path(args.out)
     render._contenders(args)
 
 
