@@ -27,7 +27,7 @@ class ActorCritic(nn.Module):
 
 
 def make_train(
-    env, n_tasks=256, iterations=40, epochs=4, minibatches=16, learning_rate=2e-3,
+    env, n_tasks=256, iterations=30, epochs=4, minibatches=8, learning_rate=2e-3,
     entropy=0.01, discount=0.99, gae_lambda=0.8, clip=0.2,
 ):  # fmt: skip
     task = env.default_params  # not a task to this environment, which draws its own
