@@ -27,6 +27,7 @@ from rl3jax.evaluation import Evaluation, evaluate_agent
 from rl3jax.networks import list_networks
 from rl3jax.object_level import list_learners
 from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
+from rl3jax.runs.fit import fit
 from rl3jax.runs.folder import provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import Trainer, TrainState, make_trainer
@@ -53,6 +54,7 @@ __all__ = [
     "check_env",
     "envs",
     "evaluate_agent",
+    "fit",
     "held_out_key",
     "list_envs",
     "list_learners",

@@ -27,6 +27,10 @@ TINY = {"n_tasks=256": "n_tasks=8", "horizon=20": "horizon=5", "iterations=10": 
 SMALLER = {
     "first": {"n_tasks=1024": "n_tasks=8", "iterations=20": "iterations=2", "=1000": "=10"},
     "seeds": {"n_tasks=512": "n_tasks=8", "iterations=20": "iterations=2", "=1000": "=10"},
+    "fit": {
+        "n_tasks=1024": "n_tasks=8, horizon=5, validation_tasks=5",
+        "iterations=20": "iterations=2",
+    },
     "compare": {"n_tasks=1000": "n_tasks=20"},
     "gymnax": {
         "n_tasks=256, minibatches=16": "n_tasks=4, minibatches=2",
