@@ -1,15 +1,20 @@
 """What the site has beside the pages in this folder: others of the repository, and its commands."""
 
+import atexit
 import contextlib
 import importlib
 import io
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import notebook_pages
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from rl3jax.__main__ import COMMANDS
 from rl3jax.envs import ENVIRONMENTS
@@ -39,17 +44,30 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     files.append(File.generated(config, "commands.md", content=commands()))
     for figure in (ROOT / FIGURES).glob("*.png"):
         files.append(File.generated(config, f"figures/{figure.name}", abs_src_path=str(figure)))
+    figures = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, figures)
+    for notebook in sorted(notebook_pages.FOLDER.glob("*.py")):
+        name, source = f"notebooks/{notebook.stem}", notebook.read_text("utf-8")
+        page = notebook_pages.execute(notebook, figures)
+        files.append(File.generated(config, f"{name}.md", content=page))
+        files.append(
+            File.generated(config, f"{name}.ipynb", content=notebook_pages.as_ipynb(source))
+        )
+    for figure in figures.glob("*.png"):
+        files.append(File.generated(config, f"notebooks/{figure.name}", abs_src_path=str(figure)))
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Links as they are in the repository lead to the site's pages."""
-    return LINK.sub(_in_site, markdown)
+    up = "../" * page.file.src_uri.count("/")
 
+    def in_site(link: re.Match[str]) -> str:
+        path = link[1].removeprefix("../").removeprefix("docs/")
+        path = PAGES.get(path, path.replace(FIGURES, "figures"))
+        return up + path if path.endswith(".md") else path
 
-def _in_site(link: re.Match[str]) -> str:
-    path = link[1].removeprefix("../").removeprefix("docs/")
-    return PAGES.get(path, path.replace(FIGURES, "figures"))
+    return LINK.sub(in_site, markdown)
 
 
 def commands() -> str:

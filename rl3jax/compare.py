@@ -1,5 +1,6 @@
 """`python -m rl3jax.compare RUN …`: learning curves of several runs in one figure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from rl3jax import plots
-from rl3jax.checks import ConfigError
+from rl3jax.checks import ConfigError, shown
 from rl3jax.commands import distinct_names, free_path, one_line_errors, parse
 from rl3jax.config import Resolved
+from rl3jax.files import FileError
 from rl3jax.loggers import Line
 from rl3jax.runs.folder import RunFolder
 
@@ -34,19 +36,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     args = parse(CompareArgs, argv, "compare")
     with one_line_errors():
-        if not args.runs:
-            raise ConfigError("give the run folders to compare")
-        out = args.out or free_path("compare.png")
-        if out.suffix != ".png":
-            raise ConfigError(f"--out {out} must end in .png")
-        folders = [RunFolder(path) for path in args.runs]
-        configs = [folder.read_config(args.env) for folder in folders]
-        _check_comparable(args.runs, configs)
-        names = distinct_names([config.algo for config in configs], args.runs)
-        curves = {name: folder.read_metrics() for name, folder in zip(names, folders, strict=True)}
-        plots.learning_curves(curves, _tasks_of(configs[0]), out)
-        Console().print(_table(curves, _tasks_of(configs[0])))
+        out, title, curves = _read(args)
+        plots.learning_curves(curves, title, out)
+        Console().print(_table(curves, title))
         print(f"written to {out}")
+
+
+def _read(args: CompareArgs) -> tuple[Path, str, dict[str, list[Line]]]:
+    """Where to draw, the tasks' name, and what the runs' iterations told, by the runs' names."""
+    if not args.runs:
+        raise ConfigError("give the run folders to compare")
+    out = args.out or free_path("compare.png")
+    if out.suffix != ".png":
+        raise ConfigError(f"--out {out} must end in .png")
+    folders = [RunFolder(path) for path in args.runs]
+    configs = [folder.read_config(args.env) for folder in folders]
+    _check_comparable(args.runs, configs)
+    names = distinct_names([config.algo for config in configs], args.runs)
+    lines = map(_lines_of, folders)
+    return out, _tasks_of(configs[0]), dict(zip(names, lines, strict=True))
+
+
+def _lines_of(folder: RunFolder) -> list[Line]:
+    """What a run's iterations told, as far as it is compared; NaN where it is not defined.
+
+    Raises:
+        FileError: if it is no numbers.
+    """
+    lines = folder.read_metrics()
+    for line in lines:
+        for name in ("env_steps", "seconds", "mean_return", "validation_return"):
+            value = line.get(name, None if name == "validation_return" else "missing")
+            if not isinstance(value, int | float | None):
+                raise FileError(f"{folder.metrics} is damaged: {name} is {shown(value)}")
+            if name in line:
+                line[name] = math.nan if value is None else value
+    return lines
 
 
 def _tasks_of(config: Resolved) -> str:
@@ -76,7 +101,7 @@ def _table(curves: dict[str, list[Line]], title: str) -> Table:
         table.add_column(column, justify="right")
     for name, lines in curves.items():
         validated = [line["validation_return"] for line in lines if "validation_return" in line]
-        last = lines[-1] if lines else {"env_steps": 0, "mean_return": float("nan")}
+        last = lines[-1] if lines else {"env_steps": 0, "mean_return": math.nan}
         table.add_row(
             name,
             f"{last['env_steps']:,}",

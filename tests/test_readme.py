@@ -1,7 +1,9 @@
 """The README and the site's pages: their code runs, commands exist, links lead on."""
 
 import importlib
+import json
 import re
+import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -107,6 +109,18 @@ def test_commands_exist_and_know_their_flags(corridor):
             ]
             parse(getattr(command, f"{name.capitalize()}Args"), words, name)
     assert all(f"python -m rl3jax.{name}" in TEXT for name in __main__.COMMANDS)
+
+
+def test_notebooks_are_made_of_cells():
+    pages = runpy.run_path(str(ROOT / "docs" / "notebook_pages.py"))
+    notebooks = sorted(pages["FOLDER"].glob("*.py"))
+    assert notebooks
+    for path in notebooks:
+        cells = pages["cells"](path.read_text())
+        code = "\n".join(text for is_code, text in cells if is_code)
+        compile(code, path.name, "exec")
+        made = json.loads(pages["as_ipynb"](path.read_text()))["cells"]
+        assert len(made) == len(cells) > 4
 
 
 def test_links_lead_to_files():

@@ -139,6 +139,11 @@ def test_several_runs_are_compared(whole, tmp_path, capsys, monkeypatch):
     run(f"{whole} twin", compare)
     assert capsys.readouterr().out.splitlines()[-1] == "written to compare.png"
     assert "is the same run" in refused(capsys, f"{whole} {whole}", compare)
+    metrics = Path("twin/metrics.jsonl")
+    before = metrics.read_text()
+    metrics.write_text('{"iteration": 1, "env_steps": "1"}\n')
+    assert "env_steps is '1'" in refused(capsys, f"{whole} twin", compare)
+    metrics.write_text(before)
     config = json.loads(Path("twin/config.json").read_text())
     Path("twin/config.json").write_text(json.dumps(config | {"horizon": 9}))
     assert "cannot be compared" in refused(capsys, f"{whole} twin", compare)

@@ -12,6 +12,7 @@ from rl3jax.ranges import PLAIN, annotations, unwrap
 from rl3jax.registry import REQUIRED, ChosenPart, description_of, owner_of
 
 Args = TypeVar("Args")
+CONF: Any = tyro.conf  # whose markers type checkers would take for types
 MOST_USED = (
     "env", "variation", "algo", "network", "n_tasks", "horizon", "iterations", "learning_rate",
     "seed", "out",
@@ -82,19 +83,10 @@ def _flags_of(args_type: type, config: Config) -> type:
             if unwrap(option.annotation)[0] in PLAIN
         ]
         groups.append((_group(options), part.title))
+    flags = [(_field(i), _titled(group, title), group()) for i, (group, title) in enumerate(groups)]
     made = dataclasses.make_dataclass(
         args_type.__name__,
-        [
-            ("config", tyro.conf.Suppress[tyro.conf.Fixed[None]], None),
-            *(
-                (
-                    _field(i),
-                    Annotated[tyro.conf.OmitArgPrefixes[group], tyro.conf.arg(name=title)],
-                    group(),
-                )  # type: ignore[valid-type, misc]
-                for i, (group, title) in enumerate(groups)
-            ),
-        ],
+        [("config", CONF.Suppress[CONF.Fixed[None]], None), *flags],
         bases=(args_type, used),  # whose fields are in the order of bases from last to first
         frozen=True,
     )
@@ -108,6 +100,10 @@ def _field(i: int) -> str:
 
 def _group(fields: list[tuple[str, Any, Any]]) -> type:
     return dataclasses.make_dataclass("Group", fields, frozen=True)
+
+
+def _titled(group: Any, title: str) -> Any:
+    return Annotated[CONF.OmitArgPrefixes[group], CONF.arg(name=title)]
 
 
 def _described(annotation: Any, text: str) -> Any:

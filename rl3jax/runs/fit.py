@@ -3,7 +3,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rl3jax.runs.loop import Line
 from rl3jax.runs.single import Run, RunState, initial_state, unrecorded
 from rl3jax.trainer import Trainer, TrainState
 
+Steps = Generator[tuple[TrainState, Line], None, None]
 Callback = Callable[[TrainState, Line], None]
 
 
@@ -73,7 +74,7 @@ def _begin(
     folder: str | os.PathLike[str] | None,
     lines: list[Line],
     held: ExitStack,
-) -> tuple[TrainState, Iterator[tuple[TrainState, Line]]]:
+) -> tuple[TrainState, Steps]:
     """The first state, and what makes the others; earlier iterations are added to `lines`."""
     if folder is None:
         train = trainer.init(key)
@@ -106,7 +107,7 @@ def _in_folder(
     return run, state
 
 
-def _recorded(run: Run, state: RunState) -> Iterator[tuple[TrainState, Line]]:
+def _recorded(run: Run, state: RunState) -> Steps:
     """Iterations of a run, whose lines its folder keeps."""
     with contextlib.closing(run.steps(state)) as steps:
         for after, line in steps:
