@@ -8,13 +8,14 @@ ARGS   ?=
 PY      := $(VENV)/bin/python
 BASE    := $(VENV)/.base-installed
 DEV     := $(VENV)/.dev-installed
+DOCS    := $(VENV)/.docs-installed
 STARTED := $(VENV)/.install-started
 SOURCES := pyproject.toml constraints.txt
 
 # Nothing of an environment that happens to be active reaches .venv.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
-.PHONY: help train test coverage mutants fuzz faults lint types format clean
+.PHONY: help train test coverage mutants fuzz faults lint types format docs clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -52,9 +53,12 @@ format: $(DEV) ## format, and fix what can be fixed safely
 	$(PY) -m ruff format
 	$(PY) -m ruff check --fix
 
+docs: $(DOCS) ## build the site of docs/ into site/
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict $(ARGS)
+
 clean: ## remove the environment and all caches (not the runs)
 	$(remove_venv)
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov build dist
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov build dist site
 
 $(BASE): $(SOURCES)
 	$(call install,.)
@@ -63,6 +67,10 @@ $(BASE): $(SOURCES)
 $(DEV): $(SOURCES)
 	$(call install,.[dev])
 	@touch $(BASE) $(DEV)
+
+$(DOCS): $(SOURCES)
+	$(call install,.[docs])
+	@touch $(BASE) $(DOCS)
 
 # $(call install,WHAT): make .venv if there is none in working order, then install WHAT into it.
 # STARTED exists while an environment is made or filled: one that is still there was interrupted, and
@@ -79,7 +87,7 @@ endef
 healthy = $(PY) -c 'import os, pip, sys; sys.exit(not os.path.samefile(sys.prefix, "$(VENV)"))' 2>/dev/null
 
 # Stamps and interpreter go first: a removal that is interrupted leaves nothing that looks installed.
-remove_venv = rm -rf $(BASE) $(DEV) $(VENV)/bin && rm -rf $(VENV)
+remove_venv = rm -rf $(BASE) $(DEV) $(DOCS) $(VENV)/bin && rm -rf $(VENV)
 
 define make_venv
 $(check_python); \

@@ -20,13 +20,18 @@ from rl3jax.envs import (
     TabularModel,
     TaskDistribution,
     Transition,
+    list_envs,
     make_env,
 )
 from rl3jax.evaluation import Evaluation, evaluate_agent
+from rl3jax.networks import list_networks
+from rl3jax.object_level import list_learners
 from rl3jax.pretrained import load_pretrained, pretrained_card, pretrained_names
+from rl3jax.runs.fit import fit
 from rl3jax.runs.folder import provenance
 from rl3jax.seeding import held_out_key
 from rl3jax.trainer import Trainer, TrainState, make_trainer
+from rl3jax.value_augmented import ValueAugmented
 
 __all__ = [
     "Agent",
@@ -43,12 +48,17 @@ __all__ = [
     "TrainState",
     "Trainer",
     "Transition",
+    "ValueAugmented",
     "backward_induction",
     "baselines",
     "check_env",
     "envs",
     "evaluate_agent",
+    "fit",
     "held_out_key",
+    "list_envs",
+    "list_learners",
+    "list_networks",
     "load_agent",
     "load_pretrained",
     "make_env",

@@ -20,13 +20,13 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from typing_extensions import override
 
 from rl3jax.checks import ConfigError, one_line, shown
-from rl3jax.envs import State, StateFeatures, TabularFeatures
+from rl3jax.envs import ScaledFeatures, State, StateFeatures, TabularFeatures, TaskDistribution
 from rl3jax.object_level import Features, ObjectLearner, Transitions
-from rl3jax.policy import ActionDistribution, Network, ObservationLayout
+from rl3jax.policy import ActionDistribution, Field, Network, ObservationLayout
 
 
 class Interaction(NamedTuple):
@@ -282,9 +282,9 @@ class PolicyAgent(Agent):
         """What the policy is given to see of state `s`, of what the object-level learner knows."""
         return self.distribution.with_actions(self.bound_learner.features(table, s))
 
-    @override
-    def decide(self, carry: PolicyCarry, key: PRNGKeyArray) -> tuple[Decision, PolicyCarry]:
-        observation = self.layout.encode(
+    def observation(self, carry: PolicyCarry) -> Float[Array, " D"]:
+        """What the policy is shown before its next action."""
+        return self.layout.encode(
             self.distribution.show(carry.previous_action),
             carry.previous_reward,
             carry.t,
@@ -292,6 +292,10 @@ class PolicyAgent(Agent):
             self.features(carry.state),
             self.given(carry.table, carry.state),
         )
+
+    @override
+    def decide(self, carry: PolicyCarry, key: PRNGKeyArray) -> tuple[Decision, PolicyCarry]:
+        observation = self.observation(carry)
         memory, behaviour = self.network.step(self.params, carry.memory, observation)
         policy = self.distribution
         action = policy.mode(behaviour) if self.greedy else policy.sample(behaviour, key)
@@ -326,3 +330,50 @@ class PolicyAgent(Agent):
     @override
     def for_horizon(self, horizon: int) -> "PolicyAgent":
         return self.replace(layout=dataclasses.replace(self.layout, horizon=horizon))
+
+
+def layout_of(
+    env: TaskDistribution,
+    learner: ObjectLearner,
+    distribution: ActionDistribution,
+    horizon: int,
+    shows_estimates: bool,
+    **units: Any,
+) -> ObservationLayout:
+    """What a policy is shown of an environment, and of what a learner gives.
+
+    Args:
+        env: the environment.
+        learner: its object-level RL.
+        distribution: of the policy's actions.
+        horizon: steps of a meta-episode.
+        shows_estimates: whether anything is shown of what the learner gives: not under RL².
+        **units: further fields of the layout, by name.
+
+    Raises:
+        ConfigError: if vectors have no scales to be shown in.
+    """
+    shows = env.features
+    if isinstance(shows, ScaledFeatures) and not _are_scales(shows.high - shows.low):
+        raise ConfigError(
+            f"learner_space of {type(env).__name__} must have finite low < high, by which states "
+            f"are scaled; they are {shown(shows.low.tolist())} and {shown(shows.high.tolist())}"
+        )
+
+    def given() -> Features:
+        bound = learner.bind(learner.init_params(jax.random.key(0)))
+        return distribution.with_actions(bound.features(bound.init(), env.blank_state()))
+
+    features = jax.eval_shape(given) if shows_estimates else {}
+    return ObservationLayout(
+        action_size=distribution.shown_size,
+        num_features=shows.size,
+        horizon=horizon,
+        task_horizon=env.task_horizon,
+        estimates=tuple(Field(n, f.numbers.shape[0], f.unit) for n, f in features.items()),
+        **units,
+    )
+
+
+def _are_scales(widths: Float[Array, " D"]) -> bool:
+    return bool((jnp.isfinite(widths) & (widths > 0)).all())

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import signal
 import sys
@@ -48,6 +49,25 @@ def parse(args_type: type[Args], argv: Sequence[str] | None, program: str) -> Ar
         if "config" in getattr(args_type, "__dataclass_fields__", {}):
             return parse_flags(args_type, argv, program)
         return tyro.cli(args_type, prog=program, args=argv)
+
+
+def distinct_names(algorithms: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """What runs are called beside each other: by algorithm, or, if these are the same, by folder.
+
+    Raises:
+        ConfigError: if a run is there twice.
+    """
+    for names in (algorithms, [path.name for path in paths], [str(path) for path in paths]):
+        if len(set(names)) == len(names):
+            return list(names)
+    raise ConfigError(f"{paths[-1]} is the same run as another")
+
+
+def free_path(name: str) -> Path:
+    """A file of that name in the working directory, with -2, -3, … in it if that is taken."""
+    path = Path(name)
+    counted = (path.with_stem(f"{path.stem}-{count}") for count in itertools.count(2))
+    return next(free for free in itertools.chain([path], counted) if not free.exists())
 
 
 def prepare_jax(cores: int | None = None) -> None:

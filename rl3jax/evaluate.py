@@ -1,4 +1,4 @@
-"""`python -m rl3jax.evaluate [RUN]`: scores a trained policy and baselines on held-out tasks."""
+"""`python -m rl3jax.evaluate [RUN …]`: scores trained policies and baselines on held-out tasks."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from rl3jax.agent import PolicyAgent
 from rl3jax.agent_files import load_agent
 from rl3jax.baselines import AgentOrMaker
 from rl3jax.checks import ConfigError, check_size
-from rl3jax.commands import one_line_errors, parse, prepare_jax
+from rl3jax.commands import distinct_names, one_line_errors, parse, prepare_jax
 from rl3jax.config import Config, Resolved
 from rl3jax.envs import TaskDistribution
 from rl3jax.evaluation import Evaluation, check_fits, evaluate_agent
@@ -25,7 +25,7 @@ from rl3jax.memory import check_evaluation
 from rl3jax.pretrained import locate
 from rl3jax.runs.folder import RunFolder, provenance
 from rl3jax.seeding import held_out_key
-from rl3jax.statistics import fraction_of
+from rl3jax.statistics import Estimate, fraction_of, paired_difference
 from rl3jax.trainer import config_env
 
 
@@ -33,11 +33,12 @@ from rl3jax.trainer import config_env
 class EvaluateArgs:
     """Score a run's policy on held-out tasks that no training used, beside baselines by name.
 
-    Without a RUN, the baselines alone, in --env.
+    Of several runs the greedy policies play the same tasks, and differences are task by task; it is
+    printed, but nothing is written. Without a RUN, the baselines alone, in --env.
     """
 
-    run: tyro.conf.Positional[Annotated[Path | None, tyro.conf.arg(metavar="RUN")]] = None
-    """Run folder of rl3jax.train, or the name of an agent that comes with the package, for instance
+    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN")]] = ()
+    """Run folders of rl3jax.train, or names of agents that come with the package, for instance
     bandit-h100-rl3. None: baselines alone."""
     baselines: tuple[str, ...] | None = None
     """Baselines to score, or all: random, optimal, greedy, q-learning; bandit: thompson, ucb1,
@@ -61,9 +62,9 @@ class EvaluateArgs:
     """Tasks at a time, to bound memory. None: all."""
 
     @property
-    def folder(self) -> RunFolder | None:
-        """What RUN names, if there is one."""
-        return None if self.run is None else RunFolder(locate(self.run))
+    def folders(self) -> list[RunFolder]:
+        """What the RUNs name."""
+        return [RunFolder(locate(run)) for run in self.runs]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with one_line_errors():
         config = _config(args)
         env = config_env(config)
-        agent = _agent(args, env)
-        contenders = _contenders(args, config, env, agent)
+        agents = _agents(args, env)
+        contenders = _contenders(args, config, env, agents)
         for contender in contenders.values():
             check_evaluation(contender, env, config.horizon, args.n_tasks, args.batch_size)
         results = {
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             for name, contender in contenders.items()
         }
-        known = [] if agent is None else agent.bound_learner.describe()
+        known = agents[0].bound_learner.describe() if len(agents) == 1 else []
         distribution = config.variation or getattr(env, "variation", "own")
         title = f"{config.env} ({distribution} tasks), H = {config.horizon}"
         stem = _stem(args, f"{distribution}-h{config.horizon}-{args.policy}")
@@ -92,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             if stem is not None:
                 _write(stem, config, results, known)
         finally:  # they took long
-            _print_table(results, f"{title}, {args.n_tasks} held-out tasks")
+            paired = next(iter(results)) if len(agents) > 1 else None
+            _print_table(results, f"{title}, {args.n_tasks} held-out tasks", paired)
             if args.baselines is None and "optimal" not in results:
                 print(f"without the optimum: {type(env).__name__} has no exact model (tabular)")
         if known:
@@ -108,11 +110,22 @@ def _config(args: EvaluateArgs) -> Resolved:
         value = getattr(args, name)
         if value is not None:
             check_size(name, value)
-    if (args.run is None) == (args.env is None or ":" in args.env):
+    if (not args.runs) == (args.env is None or ":" in args.env):
         raise ConfigError("give either a RUN to score or, for baselines alone, --env")
-    if args.folder is None:
+    if not args.runs:
         return Config(env=args.env, variation=args.variation, horizon=args.horizon).resolve()
-    trained = args.folder.read_config(args.env)
+    played = [_played(args, folder.read_config(args.env)) for folder in args.folders]
+    tasks = [(config_env(config), config.horizon) for config in played]
+    for run, its in zip(args.runs, tasks, strict=True):
+        if its != tasks[0]:
+            raise ConfigError(
+                f"{run} was trained in {its[0]} for H = {its[1]}, {args.runs[0]} in {tasks[0][0]} "
+                f"for H = {tasks[0][1]}: give a --variation or --horizon in which all shall play"
+            )
+    return played[0]
+
+
+def _played(args: EvaluateArgs, trained: Resolved) -> Resolved:
     return dataclasses.replace(
         trained,
         variation=args.variation or trained.variation,
@@ -120,25 +133,36 @@ def _config(args: EvaluateArgs) -> Resolved:
     )
 
 
-def _agent(args: EvaluateArgs, env: TaskDistribution) -> PolicyAgent | None:
-    """The run's policy."""
-    folder = args.folder
-    if folder is None:
-        return None
-    agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
-    check_fits(agent, env)
-    return agent
+def _agents(args: EvaluateArgs, env: TaskDistribution) -> list[PolicyAgent]:
+    """The runs' policies."""
+    best = args.policy == "best"
+    agents = [load_agent(run.best_agent if best else run.agent) for run in args.folders]
+    for agent in agents:
+        check_fits(agent, env)
+    return agents
+
+
+def _policies(
+    args: EvaluateArgs, config: Resolved, agents: Sequence[PolicyAgent]
+) -> dict[str, AgentOrMaker]:
+    """By name: a single run's policy, greedy and sampled; the greedy ones of several runs."""
+    if len(agents) == 1:
+        greedy = {"greedy": True, "sampled": False}
+        return {f"{config.algo}, {how}": agents[0].replace(greedy=greedy[how]) for how in greedy}
+    algorithms = [folder.read_config(args.env).algo for folder in args.folders]
+    names = distinct_names(algorithms, args.runs)
+    return {
+        f"{name}, greedy": agent.replace(greedy=True)
+        for name, agent in zip(names, agents, strict=True)
+    }
 
 
 def _contenders(
-    args: EvaluateArgs, config: Resolved, env: TaskDistribution, agent: PolicyAgent | None
+    args: EvaluateArgs, config: Resolved, env: TaskDistribution, agents: Sequence[PolicyAgent]
 ) -> dict[str, AgentOrMaker]:
-    """By name: the run's policy, greedy and sampled, then the baselines."""
-    contenders: dict[str, AgentOrMaker] = {}
-    own = {} if agent is None else baselines.planners(agent)
-    if agent is not None:
-        contenders[f"{config.algo}, greedy"] = agent.replace(greedy=True)
-        contenders[f"{config.algo}, sampled"] = agent.replace(greedy=False)
+    """By name: the runs' policies, then the baselines."""
+    contenders = _policies(args, config, agents)
+    own = baselines.planners(agents[0]) if len(agents) == 1 else {}
     names = baselines.names(env, config.horizon)
     if args.baselines is None:
         names = tuple(name for name in ("random", "optimal") if name in names)
@@ -150,7 +174,7 @@ def _contenders(
     for name in names:
         if name in baselines.PLANNERS and name not in own:
             raise ConfigError(
-                f"baseline {name} plays the plans of a RUN's own object-level RL, which must "
+                f"baseline {name} plays the plans of one RUN's object-level RL, which must "
                 "explore by optimistic values"
             )
         contenders[name] = own.get(name) or baselines.make_baseline(
@@ -161,21 +185,27 @@ def _contenders(
 
 def _trained_on(args: EvaluateArgs, config: Resolved) -> TaskDistribution:
     """Where baselines' constants are tuned: on tasks like those that the policy was trained on."""
-    if args.folder is None:
+    if not args.runs:
         return config_env(dataclasses.replace(config, variation=None))
-    return config_env(args.folder.read_config(args.env))
+    return config_env(args.folders[0].read_config(args.env))
 
 
-def _print_table(results: dict[str, Evaluation], title: str) -> None:
+def _print_table(results: dict[str, Evaluation], title: str, paired: str | None) -> None:
+    """Scores, and differences from those of the agent called `paired`, task by task."""
     optimum = results["optimal"].mean if "optimal" in results else None
     table = Table(title=title, title_justify="left")
     table.add_column("agent")
     table.add_column("return ± s.e.", justify="right")
     if optimum is not None:
         table.add_column("of the optimum", justify="right")
+    if paired is not None:
+        table.add_column(f"− {paired}", justify="right")
     for name, result in results.items():
         fractions = [] if optimum is None else [fraction_of(result.mean, optimum)]
         shown = ["–" if math.isnan(fraction) else f"{fraction:.3f}" for fraction in fractions]
+        if paired is not None:
+            other = paired_difference(result.returns, results[paired].returns)
+            shown.append("–" if name == paired else f"{Estimate(other.mean, other.stderr)}")
         table.add_row(name, str(result.score), *shown)
     Console().print(table)
 
@@ -200,13 +230,10 @@ def _shown(value: Any) -> str:
 
 
 def _stem(args: EvaluateArgs, name: str) -> Path | None:
-    """Where scores are written, without the ending; nowhere of agents of the package."""
-    folder = args.folder
-    return (
-        None
-        if folder is None or folder.path != args.run
-        else folder.evaluations / name.replace("/", "-")
-    )
+    """Where scores are written, without the ending; nowhere of several, or of the package's."""
+    if len(args.runs) != 1 or args.folders[0].path != args.runs[0]:
+        return None
+    return args.folders[0].evaluations / name.replace("/", "-")
 
 
 def _write(

@@ -45,6 +45,35 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]], title: str, path: Path)
     _save(figure, [returns, entropy], path)
 
 
+def learning_curves(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str, path: Path
+) -> None:
+    """Returns of several runs over env steps and over seconds, into a PNG.
+
+    Args:
+        runs: by name, the lines of `metrics.jsonl`.
+        title: of the figure.
+        path: of the PNG.
+    """
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for i, (name, metrics) in enumerate(runs.items()):
+        steps, seconds, mean = _columns(metrics, "env_steps", "seconds", "mean_return")
+        elapsed = np.cumsum(seconds)
+        scored = [("validation_return" in line) for line in metrics]
+        (score,) = _columns([line for line in metrics if "validation_return" in line],
+                            "validation_return")  # fmt: skip
+        for axis, x in zip(axes, (steps / 1e6, elapsed), strict=True):
+            axis.plot(x, mean, color=f"C{i}", linewidth=1.2, label=name)
+            axis.plot(x[scored], score, "o", color=f"C{i}", markersize=4)
+    axes[0].set(xlabel="env steps (millions)", ylabel="meta-episode return")
+    axes[1].set(xlabel="seconds of iterations")
+    figure.suptitle(f"{title}: sampled, training tasks (lines); greedy, validation tasks (dots)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center",
+                  ncols=min(4, len(runs)), frameon=False)  # fmt: skip
+    _save(figure, list(axes), path)
+
+
 def _columns(
     metrics: Sequence[Mapping[str, Any]], *names: str
 ) -> Iterator[Float[np.ndarray, " I"]]:

@@ -1,10 +1,12 @@
 """Progress of a training run on the terminal: a bar, or plain lines where there is none."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -13,12 +15,15 @@ from rl3jax.config import Resolved
 from rl3jax.statistics import Estimate
 
 SECONDS_BETWEEN_LINES = 5.0
+HEIGHTS = "▁▂▃▄▅▆▇█"
+WIDTH = 20
+"""Of a curve on the terminal, in characters."""
 
 
 class Progress:
     """A context that shows each iteration's line of metrics."""
 
-    def __init__(self, config: Resolved, folder: Path, iteration: int) -> None:
+    def __init__(self, config: Resolved, folder: Path | None, iteration: int) -> None:
         self._config = config
         self._folder = folder
         self._first = iteration
@@ -30,8 +35,9 @@ class Progress:
             TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (self._console.is_terminal or self._console.is_jupyter),
         )
+        self._returns: list[float] = []
         self._task = self._bar.add_task(
             "train", total=config.iterations, completed=iteration, status="compiling …"
         )
@@ -44,7 +50,8 @@ class Progress:
             f"{config.n_tasks} tasks × {config.horizon} steps = {steps:,} env steps each, "
             f"on {jax.devices()[0].device_kind}"
         )
-        self._print(f"run folder: {self._folder}")
+        if self._folder is not None:
+            self._print(f"run folder: {self._folder}")
         self._started = self._last_line = time.monotonic()
         self._bar.start()
         return self
@@ -56,7 +63,8 @@ class Progress:
         """One finished iteration."""
         done, total = line["iteration"], self._config.iterations
         status = f"return {line['mean_return']:.1f}  {line['steps_per_second']:,.0f} env steps/s"
-        self._bar.update(self._task, completed=done, status=status)
+        self._returns.append(line["mean_return"])
+        self._bar.update(self._task, completed=done, status=f"{curve(self._returns)}  {status}")
         validated = "validation_return" in line
         if validated:
             score = Estimate(line["validation_return"], line["validation_stderr"])
@@ -69,3 +77,10 @@ class Progress:
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()
         self._console.print(text, soft_wrap=True, markup=False)
+
+
+def curve(values: Sequence[float]) -> str:
+    """Values as a curve of at most `WIDTH` characters, from the lowest to the highest."""
+    shown = [part.mean() for part in np.array_split(values, min(len(values), WIDTH))]
+    low, span = min(shown), max(shown) - min(shown)
+    return "".join(HEIGHTS[round((x - low) / (span or 1) * (len(HEIGHTS) - 1))] for x in shown)

@@ -1,4 +1,4 @@
-"""`python -m rl3jax.render RUN --out episode.gif`: draws a meta-episode in a held-out task."""
+"""`python -m rl3jax.render RUN`: draws a meta-episode in a held-out task."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,8 +12,7 @@ from rl3jax import drawing
 from rl3jax.agent import PolicyAgent
 from rl3jax.agent_files import load_agent
 from rl3jax.checks import ConfigError, check_number, check_size
-from rl3jax.commands import one_line_errors, parse
-from rl3jax.config import Config
+from rl3jax.commands import distinct_names, free_path, one_line_errors, parse
 from rl3jax.envs import TaskDistribution
 from rl3jax.evaluation import check_fits
 from rl3jax.pretrained import locate
@@ -38,9 +37,10 @@ class RenderArgs:
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """Run folder of rl3jax.train, or the name of an agent that comes with the package."""
-    out: Path
+    out: Path | None = None
     """File to write: .gif or .mp4 (a film), or .png (key moments as panels). A file that is there
-    is replaced. .mp4 needs rl3jax[video]."""
+    is replaced. .mp4 needs rl3jax[video]. None: NAME-task0.gif in this folder, of the run's name
+    and the task's number, or, if that is taken, NAME-task0-2.gif, …"""
     against: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """Another run in the same domain to draw beside it: same task, same chance. None: just one."""
     task: int = 0
@@ -68,14 +68,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(RenderArgs, argv, "render")
     with one_line_errors():
         _check_numbers(args)
-        drawing.check_path(args.out)
+        out = args.out or free_path(f"{args.run.resolve().name}-task{args.task}.gif")
+        drawing.check_path(out)
         env, horizon, agents = _contenders(args)
         task, key = drawing.evaluation_task(env, held_out_key(), args.task)
         episodes = drawing.record_episodes(agents, env, task, horizon, key)
-        drawing.save_picture(args.out, episodes, args.fps, args.every, args.dpi)
+        drawing.save_picture(out, episodes, args.fps, args.every, args.dpi)
         for name, episode in episodes.items():
             print(f"{name}: return {episode.return_so_far[-1]:.2f} in {horizon} steps")
-        print(f"written to {args.out}")
+        print(f"written to {out}")
 
 
 def _check_numbers(args: RenderArgs) -> None:
@@ -103,10 +104,9 @@ def _contenders(args: RenderArgs) -> tuple[TaskDistribution, int, dict[str, Poli
     config = dataclasses.replace(first, **given)
     env = config_env(config)
     drawing.view_type(env)
-    agents = {
-        name: _load(folder, env, args)
-        for name, folder in zip(_names(folders, configs), folders, strict=True)
-    }
+    algorithms = [drawing.algorithm_name(config.algo) for config in configs]
+    names = distinct_names(algorithms, [folder.path for folder in folders])
+    agents = {name: _load(folder, env, args) for name, folder in zip(names, folders, strict=True)}
     return env, config.horizon, agents
 
 
@@ -115,18 +115,6 @@ def _load(folder: RunFolder, env: TaskDistribution, args: RenderArgs) -> PolicyA
     agent = load_agent(folder.best_agent if args.policy == "best" else folder.agent)
     check_fits(agent, env)
     return agent.replace(greedy=args.actions == "greedy")
-
-
-def _names(folders: Sequence[RunFolder], configs: Sequence[Config]) -> list[str]:
-    """The algorithms, or, if these are the same, the runs' folders."""
-    for names in (
-        [drawing.algorithm_name(config.algo) for config in configs],
-        [folder.path.name for folder in folders],
-        [str(folder.path) for folder in folders],
-    ):
-        if len(set(names)) == len(names):
-            return names
-    raise ConfigError(f"--against {folders[-1].path} is the same run")
 
 
 if __name__ == "__main__":

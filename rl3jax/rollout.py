@@ -51,6 +51,58 @@ class _Carry(NamedTuple):
     agent: Any
 
 
+class Step(NamedTuple):
+    """What an action has led to; see `Trajectory`.
+
+    Attributes:
+        env_state: the environment's state, maybe at the start of an object-level episode.
+        agent: the agent's carry.
+        transition: as object-level RL takes it.
+    """
+
+    env_state: Any
+    agent: Any
+    transition: Transitions
+    terminated: jax.Array
+    truncated: jax.Array
+    overflowed: jax.Array
+    out_of_range: jax.Array
+    waiting: Any
+
+
+def interact(
+    agent: Agent,
+    env: TaskDistribution,
+    task: Any,
+    env_state: Any,
+    carry: Any,
+    action: Any,
+    key: PRNGKeyArray,
+) -> Step:
+    """One env step: what the environment makes of an action, and the agent of that.
+
+    The key is consumed.
+    """
+    _, after, reward, terminated, truncated, info = env.step(key, env_state, action, task)
+    s_next, s_now = env.entered_state(info), env.learner_state(after)
+    waits: tuple[Any, ...] = ()
+    ended = terminated
+    if env.waits:
+        ended = env.entered_terminal(info)
+        waits = (env.is_waiting(env_state), terminated | truncated)
+    carry = agent.observe(carry, action, reward, s_next, ended, truncated, s_now, *waits)
+    return Step(
+        env_state=after,
+        agent=carry,
+        transition=Transitions(env.learner_state(env_state), action, reward, s_next, ended),
+        terminated=terminated,
+        truncated=truncated,
+        overflowed=jnp.asarray(agent.overflowed(carry), bool),
+        out_of_range=env.is_out_of_range(s_next) | env.is_out_of_range(s_now),
+        waiting=waits[0] if waits else (),
+    )
+
+
 def rollout(
     agent: Agent, env: TaskDistribution, task: Any, horizon: int, key: PRNGKeyArray
 ) -> Trajectory:
@@ -61,40 +113,27 @@ def rollout(
     """
     key_reset, key_steps = jax.random.split(key)
 
-    def step(carry: _Carry, _: None) -> tuple[_Carry, tuple[Trajectory, Transitions]]:
+    def act(carry: _Carry, _: None) -> tuple[_Carry, tuple[Trajectory, Transitions]]:
         key, key_act, key_env = jax.random.split(carry.key, 3)
         decision, agent_carry = agent.decide(carry.agent, key_act)
         action = agent.played(decision.action)
-        _, env_state, reward, terminated, truncated, info = env.step(
-            key_env, carry.env_state, action, task
-        )
-        s = env.learner_state(carry.env_state)
-        s_next, s_now = env.entered_state(info), env.learner_state(env_state)
-        waits: tuple[Any, ...] = ()
-        ended = terminated
-        if env.waits:
-            ended = env.entered_terminal(info)
-            waits = (env.is_waiting(carry.env_state), terminated | truncated)
-        agent_carry = agent.observe(
-            agent_carry, action, reward, s_next, ended, truncated, s_now, *waits
-        )
+        step = interact(agent, env, task, carry.env_state, agent_carry, action, key_env)
         recorded = Trajectory(
             observation=decision.observation,
             behaviour=decision.behaviour,
             action=decision.action,
-            reward=reward,
-            terminated=terminated,
-            truncated=truncated,
-            overflowed=jnp.asarray(agent.overflowed(agent_carry), bool),
-            out_of_range=env.is_out_of_range(s_next) | env.is_out_of_range(s_now),
-            waiting=waits[0] if waits else (),
+            reward=step.transition.r,
+            terminated=step.terminated,
+            truncated=step.truncated,
+            overflowed=step.overflowed,
+            out_of_range=step.out_of_range,
+            waiting=step.waiting,
         )
-        transition = Transitions(s, action, reward, s_next, ended)
-        return _Carry(key, env_state, agent_carry), (recorded, transition)
+        return _Carry(key, step.env_state, step.agent), (recorded, step.transition)
 
     _, env_state = env.reset(key_reset, task)
     start = _Carry(key_steps, env_state, agent.init(env.learner_state(env_state)))
-    end, (trajectory, transitions) = jax.lax.scan(step, start, length=horizon)
+    end, (trajectory, transitions) = jax.lax.scan(act, start, length=horizon)
     summary = agent.summarise(end.agent, transitions)
     return dataclasses.replace(trajectory, summary=jax.tree.map(lambda x: x[None], summary))
 

@@ -188,8 +188,9 @@ def _lead(run: Run, state: RunState, logs: Sequence[str]) -> int:
         print(f"stopped after iteration {state.iteration} of {config.iterations}; to go on:")
         print(f"  python -m rl3jax.train --resume {run.quoted}")
     else:
-        print(f"learning curve: {curve}")
-        print(f"to score it on held-out tasks:\n  python -m rl3jax.evaluate {run.quoted}")
+        print(f"learning curve: {curve}\nto score it on held-out tasks, to watch it, to go on:")
+        print(f"  python -m rl3jax.evaluate {run.quoted}\n  python -m rl3jax.render {run.quoted}")
+        print(f"  python -m rl3jax.train --resume {run.quoted} --iterations {2 * state.iteration}")
     return state.iteration
 
 

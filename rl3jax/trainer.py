@@ -17,27 +17,18 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from rl3jax import devices, object_level
-from rl3jax.agent import PolicyAgent
+from rl3jax import devices
+from rl3jax.agent import PolicyAgent, layout_of
 from rl3jax.checks import ConfigError, largest_divisor, one_line, shown
 from rl3jax.config import Config, Hyperparams, Resolved
 from rl3jax.devices import Devices
-from rl3jax.envs import ScaledFeatures, TaskDistribution, check_usable, describe_env, make_env
+from rl3jax.envs import TaskDistribution, check_usable, describe_env, make_env
 from rl3jax.finite import NonFinite, non_finite
 from rl3jax.learning import ppo
 from rl3jax.learning.optimise import Diagnostics, Learned, optimise, over_task_chunks
 from rl3jax.networks import Memory, as_memory, make_network
 from rl3jax.object_level import ObjectLearner, make_learner
-from rl3jax.policy import (
-    HEADS,
-    ActionDistribution,
-    Field,
-    Head,
-    Network,
-    ObservationLayout,
-    PlainHead,
-    distribution_over,
-)
+from rl3jax.policy import HEADS, Head, Network, ObservationLayout, PlainHead, distribution_over
 from rl3jax.rollout import Trajectory, rollouts, sample_tasks
 
 
@@ -317,7 +308,17 @@ def make_trainer(
         memory = make_network(config.network, width=config.width, horizon=config.horizon, **own)
     else:
         memory = as_memory(network)
-    layout = _layout(config, env, learner, distribution)
+    layout = layout_of(
+        env,
+        learner,
+        distribution,
+        config.horizon,
+        shows_estimates=config.algo != "rl2",
+        value_scale=config.value_scale,
+        reward_scale=config.reward_scale,
+        squash=config.squash_values,
+        shown=config.shown,
+    )
     settings = ppo.Settings(
         actor=_network(memory, HEADS.bind(config.head, options)(layout, distribution), layout),
         critic=_network(memory, PlainHead(), layout),
@@ -339,47 +340,6 @@ def make_trainer(
         config.rollout_chunk,
         config,
     )
-
-
-def _layout(
-    config: Resolved,
-    env: TaskDistribution,
-    learner: ObjectLearner,
-    distribution: ActionDistribution,
-) -> ObservationLayout:
-    """What the policy is shown of the environment, and of what the learner gives.
-
-    Raises:
-        ConfigError: if vectors have no scales to be shown in.
-    """
-    shows = env.features
-    if isinstance(shows, ScaledFeatures) and not _are_scales(shows.high - shows.low):
-        raise ConfigError(
-            f"learner_space of {type(env).__name__} must have finite low < high, by which states "
-            f"are scaled; they are {shown(shows.low.tolist())} and {shown(shows.high.tolist())}"
-        )
-
-    def given() -> object_level.Features:
-        bound = learner.bind(learner.init_params(jax.random.key(0)))
-        return distribution.with_actions(bound.features(bound.init(), env.blank_state()))
-
-    features = {} if config.algo == "rl2" else jax.eval_shape(given)
-    estimates = (Field(n, f.numbers.shape[0], f.unit) for n, f in features.items())
-    return ObservationLayout(
-        action_size=distribution.shown_size,
-        num_features=shows.size,
-        horizon=config.horizon,
-        task_horizon=env.task_horizon,
-        estimates=tuple(estimates),
-        value_scale=config.value_scale,
-        reward_scale=config.reward_scale,
-        squash=config.squash_values,
-        shown=config.shown,
-    )
-
-
-def _are_scales(widths: Float[Array, " D"]) -> bool:
-    return bool((jnp.isfinite(widths) & (widths > 0)).all())
 
 
 def _network(memory: Memory, head: Head, layout: ObservationLayout) -> Network:

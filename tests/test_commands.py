@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import matplotlib
 import pytest
 
-from rl3jax import commands, train
+from rl3jax import __main__, commands, train
 from rl3jax import cores as cores_of_jax
 from rl3jax.checks import ConfigError
 
@@ -149,6 +149,21 @@ def test_errors_of_the_user_are_one_line(capsys, error, line):
         raise error
     assert ended.value.code == commands.BAD_INPUT == 2
     assert capsys.readouterr().err == line
+
+
+def test_the_package_lists_its_commands_and_starts_them(monkeypatch, capsys):
+    __main__.main([])
+    listed = capsys.readouterr().out
+    assert all(f"python -m rl3jax.{name}" in listed for name in __main__.COMMANDS)
+    monkeypatch.setattr(sys, "argv", ["rl3jax", "render", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 0
+    assert "python -m rl3jax.render" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(["trian"])
+    assert ended.value.code == commands.BAD_INPUT
+    assert "did you mean 'train'" in capsys.readouterr().err
 
 
 def test_errors_of_ours_are_not_hidden():

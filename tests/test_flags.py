@@ -1,11 +1,13 @@
 """Flags of parts: an option of one's own from command line to resumed run, and foreign flags."""
 
 import json
+import re
 
 import pytest
 
 from rl3jax import Config, evaluate, sweep, train
 from rl3jax.commands import parse
+from rl3jax.config.flags import MOST_USED
 from rl3jax.train import TrainArgs
 
 OWN = """
@@ -61,6 +63,9 @@ def test_help_lists_the_options_of_the_named_class(own, capsys):
         assert ended.value.code == 0
         text = capsys.readouterr().out
         assert ("How strong it blows. None: 0.1." in text) == listed
+    listed = re.findall(r"--([a-z][a-z-]*) ", text.partition("show this help")[2])
+    assert tuple(name.replace("-", "_") for name in listed[: len(MOST_USED)]) == MOST_USED
+    assert "PPO options" in text
 
 
 @pytest.mark.parametrize(

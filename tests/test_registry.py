@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import rl3jax
 from rl3jax import Config, ConfigError, envs, make_env, make_trainer, networks, object_level
 from rl3jax.envs import ENVIRONMENTS, Bandit, Gridworld, RandomMdp
 from rl3jax.networks import NETWORKS, Markov
@@ -147,3 +148,9 @@ def test_fields_that_do_not_hash_are_named():
 def test_traced_values_are_not_checked():
     assert jax.jit(lambda wind: Windy(wind=wind).wind)(2.0) == 2.0
     assert type(Windy(wind=jnp.float32(0.5)).wind) is float
+
+
+def test_names_are_listed():
+    assert {"bandit", "pendulum"} < set(rl3jax.list_envs())
+    assert {"value_iteration", "linear_model"} < set(rl3jax.list_learners())
+    assert {"markov", "gru"} < set(rl3jax.list_networks())

@@ -115,10 +115,11 @@ def test_runs_of_one_algorithm_are_told_apart_by_their_folders(runs, tmp_path, c
     assert "other: return" in output
 
 
-def test_frames_are_left_out_on_request(runs, tmp_path):
-    options = ["--horizon", "4", "--every", "3", "--dpi", "50"]
-    run([runs / "bandit", "--out", tmp_path / "a.gif", *options])
-    with Image.open(tmp_path / "a.gif") as film:
+def test_frames_are_left_out_on_request_and_a_free_name_is_found(runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("bandit-task0.gif").touch()
+    run([runs / "bandit", *["--horizon", "4", "--every", "3", "--dpi", "50"]])
+    with Image.open("bandit-task0-2.gif") as film:
         assert film.n_frames == 3  # after 0, 3 and 4 steps
         assert film.width == 430
 
@@ -193,7 +194,6 @@ def test_training_does_not_start_if_it_cannot_draw(strange, tmp_path, capsys):
         ("--out {tmp}/a.jpg", "must end in one of .gif"),
         ("--out {tmp}/episode", "must end in one of .gif"),
         ("--out {tmp}/missing/a.gif", "there is no folder"),
-        ("", "--out"),
         ("--out {tmp}/a.gif --variation oood", "Allowed: iid, ood"),
         ("--out {tmp}/a.gif --horizon 0", "horizon must be at least 1"),
         ("--out {tmp}/a.gif --task -1", "task must be a whole number from 0"),

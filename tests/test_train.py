@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import rl3jax
-from rl3jax import Config, evaluate, load_agent, memory, render, train
+from rl3jax import Config, compare, evaluate, load_agent, memory, render, train
 from rl3jax.evaluate import EvaluateArgs
 from rl3jax.processes import Processes
 from rl3jax.runs import folder as run_folder
@@ -126,6 +126,29 @@ def test_evaluate_with_baselines_by_name(whole, capsys):
     scores = json.loads((whole / "evaluations" / "iid-h8-last.json").read_text())["scores"]
     assert list(scores) == ["rl3, greedy", "rl3, sampled", "thompson", "gittins"]
     assert "of the optimum" not in capsys.readouterr().out
+
+
+def test_several_runs_are_compared(whole, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["cp", "-r", whole, "twin"], check=True)
+    run(f"{whole} twin --n-tasks 5 --baselines random", evaluate)
+    output = capsys.readouterr().out
+    assert f"− {whole.name}, greedy" in output
+    row = next(line for line in output.splitlines() if "twin, greedy" in line)
+    assert row.split("│")[-2].strip() == "0.00 ± 0.00"  # in the same tasks, by the same chance
+    assert "written" not in output
+    run(f"{whole} twin", compare)
+    assert capsys.readouterr().out.splitlines()[-1] == "written to compare.png"
+    assert "is the same run" in refused(capsys, f"{whole} {whole}", compare)
+    metrics = Path("twin/metrics.jsonl")
+    before = metrics.read_text()
+    metrics.write_text('{"iteration": 1, "env_steps": "1"}\n')
+    assert "env_steps is '1'" in refused(capsys, f"{whole} twin", compare)
+    metrics.write_text(before)
+    config = json.loads(Path("twin/config.json").read_text())
+    Path("twin/config.json").write_text(json.dumps(config | {"horizon": 9}))
+    assert "cannot be compared" in refused(capsys, f"{whole} twin", compare)
+    assert "give a --variation or --horizon" in refused(capsys, f"{whole} twin", evaluate)
 
 
 def test_evaluate_foresees_its_memory(whole, capsys, monkeypatch):
@@ -639,7 +662,7 @@ def test_evaluate_of_what_is_no_run_or_no_agent(whole, tmp_path, capsys):
             {"resume", "init_from", "log", "debug", *Processes.__dataclass_fields__}
             | Config().names,
         ),
-        (evaluate, EvaluateArgs.__dataclass_fields__.keys() - {"run"}),
+        (evaluate, EvaluateArgs.__dataclass_fields__.keys() - {"runs"}),
     ],
 )
 def test_help_explains_every_flag(command, fields, capsys):

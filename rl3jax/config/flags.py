@@ -12,6 +12,21 @@ from rl3jax.ranges import PLAIN, annotations, unwrap
 from rl3jax.registry import REQUIRED, ChosenPart, description_of, owner_of
 
 Args = TypeVar("Args")
+CONF: Any = tyro.conf  # whose markers type checkers would take for types
+MOST_USED = (
+    "env", "variation", "algo", "network", "n_tasks", "horizon", "iterations", "learning_rate",
+    "seed", "out",
+)  # fmt: skip
+"""Fields of Config that help begins with."""
+GROUPS = {
+    "env": "parts",
+    "n_tasks": "sizes",
+    "learning_rate": "PPO",
+    "value_scale": "observation",
+    "devices": "machine",
+    "seed": "run",
+}
+"""Titles of the groups of all others in help, by the field that each begins with."""
 NAMING = ("env", "algo", "object_level", "head", "network", "preset")
 """Flags that decide which others there are; a preset may name the network."""
 
@@ -40,8 +55,10 @@ def parse_flags(args_type: type[Args], argv: Sequence[str], program: str) -> Arg
     if unknown:
         raise ConfigError(_why_unknown(unknown, config, [field.name for field in fields]))
     values: dict[str, Any] = {field.name: getattr(parsed, field.name) for field in fields}
-    groups = [values["config"], *(getattr(parsed, _field(i)) for i in range(len(config.parts)))]
-    values["config"] = Config(**{k: v for group in groups for k, v in vars(group).items()})
+    given = {name: getattr(parsed, name) for name in MOST_USED}
+    for i in range(len(GROUPS) + len(config.parts)):
+        given |= vars(getattr(parsed, _field(i)))
+    values["config"] = Config(**given)
     if "given" in values:
         values["given"] = frozenset(map(_name, filter(_is_flag, argv)))
     return args_type(**values)
@@ -50,30 +67,27 @@ def parse_flags(args_type: type[Args], argv: Sequence[str], program: str) -> Arg
 def _flags_of(args_type: type, config: Config) -> type:
     """`args_type` with a flag for each field of `config`, and for each option of its parts."""
     hints = annotations(Config)
-    own = [
-        (
-            field.name,
-            _described(hints[field.name], description_of(Config, field.name)),
-            field.default,
-        )
-        for field in dataclasses.fields(Config)
-        if field.name != "options"
-    ]
-    groups = [("config", _group(own), "config")]
-    for i, part in enumerate(config.parts):
+    own: dict[str, list[tuple[str, Any, Any]]] = {"used": []}
+    for field in dataclasses.fields(Config):
+        group = own.setdefault(GROUPS.get(field.name, list(own)[-1]), [])
+        described = _described(hints[field.name], description_of(Config, field.name))
+        if field.name != "options":
+            chosen = own["used"] if field.name in MOST_USED else group
+            chosen.append((field.name, described, field.default))
+    used = _group(own.pop("used"))
+    groups = [(_group(fields), title) for title, fields in own.items()]
+    for part in config.parts:
         options = [
             (name, _described(option.annotation | None, _help(part, name)), None)
             for name, option in part.options.items()
             if unwrap(option.annotation)[0] in PLAIN
         ]
-        groups.append((_field(i), _group(options), part.title))
+        groups.append((_group(options), part.title))
+    flags = [(_field(i), _titled(group, title), group()) for i, (group, title) in enumerate(groups)]
     made = dataclasses.make_dataclass(
         args_type.__name__,
-        [
-            (name, Annotated[tyro.conf.OmitArgPrefixes[group], tyro.conf.arg(name=title)], group())  # type: ignore[valid-type, misc]
-            for name, group, title in groups
-        ],
-        bases=(args_type,),
+        [("config", CONF.Suppress[CONF.Fixed[None]], None), *flags],
+        bases=(args_type, used),  # whose fields are in the order of bases from last to first
         frozen=True,
     )
     made.__doc__ = args_type.__doc__
@@ -81,11 +95,15 @@ def _flags_of(args_type: type, config: Config) -> type:
 
 
 def _field(i: int) -> str:
-    return f"part_{i}"
+    return f"group_{i}"
 
 
 def _group(fields: list[tuple[str, Any, Any]]) -> type:
     return dataclasses.make_dataclass("Group", fields, frozen=True)
+
+
+def _titled(group: Any, title: str) -> Any:
+    return Annotated[CONF.OmitArgPrefixes[group], CONF.arg(name=title)]
 
 
 def _described(annotation: Any, text: str) -> Any:

@@ -63,6 +63,7 @@ __all__ = [
     "describe_env",
     "env_class",
     "env_options",
+    "list_envs",
     "make_env",
     "register",
     "sample_index",
@@ -98,6 +99,11 @@ def register(name: str, cls: type[TaskDistribution]) -> None:
     """
     _check_environment(name, cls)
     ENVIRONMENTS.register(name, cls)
+
+
+def list_envs() -> tuple[str, ...]:
+    """Names that `make_env` knows, those that were registered included."""
+    return tuple(ENVIRONMENTS)
 
 
 def env_class(name: str) -> type[TaskDistribution]:

@@ -27,6 +27,7 @@ __all__ = [
     "Recurrent",
     "Transformer",
     "as_memory",
+    "list_networks",
     "make_network",
     "register",
 ]
@@ -60,6 +61,11 @@ register = NETWORKS.register
 It makes a `Memory`, or any flax module (`as_memory`). Its arguments are options; if it has them,
 `width` is Config's and `horizon` the meta-episodes'.
 """
+
+
+def list_networks() -> tuple[str, ...]:
+    """Names that `Config(network=…)` knows, those that were registered included."""
+    return tuple(NETWORKS)
 
 
 def make_network(name: str, *, width: int | None = None, horizon: int, **options: Any) -> Memory:

@@ -27,7 +27,12 @@ from rl3jax.object_level.linear_model import LinearModel, linear_model
 from rl3jax.object_level.local_model import LocalModel, local_model
 from rl3jax.object_level.none import NoLearner, none
 from rl3jax.object_level.q_learning import QLearning, q_learning
-from rl3jax.object_level.registry import ALGORITHMS, OBJECT_LEVEL, make_learner
+from rl3jax.object_level.registry import (
+    ALGORITHMS,
+    OBJECT_LEVEL,
+    list_learners,
+    make_learner,
+)
 from rl3jax.object_level.value_iteration import ValueIteration, value_iteration
 
 __all__ = [
@@ -56,6 +61,7 @@ __all__ = [
     "abstraction",
     "least_squares_value_iteration",
     "linear_model",
+    "list_learners",
     "local_model",
     "make_learner",
     "none",

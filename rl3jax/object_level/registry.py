@@ -96,6 +96,11 @@ ALGORITHMS: Registry[MakeLearner] = Registry(
 )
 
 
+def list_learners() -> tuple[str, ...]:
+    """Names that `Config(object_level=…)` knows, those that were registered included."""
+    return tuple(OBJECT_LEVEL)
+
+
 def make_learner(
     name: str, algo: str, options: Mapping[str, Any], env: Any, horizon: int
 ) -> ObjectLearner:

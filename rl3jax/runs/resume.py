@@ -19,15 +19,19 @@ MAY_CHANGE = ("iterations", "devices", "rollout_chunk", "gradient_chunk", "memor
 """What a resumed run may have otherwise than before; all but the first change rounding at most."""
 
 
-def newest(folder: RunFolder, config: Config) -> tuple[RunState, dict[str, Any], list[str]]:
+def newest(
+    folder: RunFolder, config: Config, trainer: Trainer | None = None
+) -> tuple[RunState, dict[str, Any], list[str]]:
     """The state and description of a run's newest undamaged checkpoint, and problems of newer ones.
+
+    `trainer` is the run's, if it has parts that the config does not name.
 
     Raises:
         FileError: if there is none.
         ConfigError: if it is of another config or version.
     """
-    trainer = make_trainer(dataclasses.replace(config, devices=None))
-    like = jax.eval_shape(lambda: initial_state(trainer))
+    trained = trainer or make_trainer(dataclasses.replace(config, devices=None))
+    like = jax.eval_shape(lambda: initial_state(trained))
     problems: list[str] = []
     for checkpoint in checkpoints(folder.checkpoints):
         try:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import shlex
+from collections.abc import Generator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import PRNGKeyArray
 
 from rl3jax import drawing, plots
 from rl3jax.agent import PolicyAgent
@@ -49,9 +51,9 @@ class RunState:
         return int(self.train.iteration)
 
 
-def initial_state(trainer: Trainer) -> RunState:
-    """That of a new run, on all of its devices."""
-    train = trainer.init(training_key(trainer.config.seed))
+def initial_state(trainer: Trainer, key: PRNGKeyArray | None = None) -> RunState:
+    """That of a new run, on all of its devices; without a key, of the config's seed."""
+    train = trainer.init(training_key(trainer.config.seed) if key is None else key)
     best_return = trainer.settings.devices.replicate(jnp.asarray(-jnp.inf))
     return RunState(train, trainer.agent(train), best_return)
 
@@ -76,7 +78,20 @@ class Run:
         return shlex.join(words)
 
     def train(self, state: RunState, listeners: Listeners) -> RunState:
-        """Trains from `state` to the end, or until a signal asks to stop; returns the last state.
+        """Trains as `steps` does; returns the last state."""
+        with contextlib.closing(self.steps(state)) as steps:
+            for after, line in steps:
+                state = after
+                for listen in listeners:
+                    listen(line)
+        return state
+
+    def steps(self, state: RunState) -> Generator[tuple[RunState, Line], None, None]:
+        """Trains from `state` to the end, or until a signal asks to stop.
+
+        Yields:
+            The state after an iteration, validated if that is due, and what is told of it. Once
+            that was heard, drawings and checkpoints follow.
 
         Raises:
             DivergedError: at the first NaN or infinity, with the last good state on disk.
@@ -97,15 +112,13 @@ class Run:
                 state = dataclasses.replace(state, train=train)
                 if self._due(state, config.validate_every):
                     state, line = self._validate(state, line)
-                for listen in listeners:
-                    listen(line)
+                yield state, line
                 if self._due(state, config.draw_every):
                     self._draw(state)
                 if self._due(state, config.checkpoint_every):
                     self.save(state)
         if not self._due(state, config.checkpoint_every):
             self.save(state)  # stopped between two checkpoints
-        return state
 
     def _due(self, state: RunState, every: int) -> bool:
         """Every so many iterations, and after the last; never where `every` is 0."""
@@ -162,13 +175,28 @@ def follow(trainer: Trainer, state: RunState) -> int:
         DivergedError: at the first NaN or infinity.
     """
     iteration = state.iteration
-    with contextlib.closing(iterations(trainer, trainer.update, state.train, iteration)) as made:
-        for train, metrics, alive, line in made:
-            iteration = line["iteration"]
-            if not alive:
-                what = _what_is_not_finite(trainer, train, metrics)
-                raise DivergedError(f"{what} in iteration {iteration}")
+    for _, line in unrecorded(trainer, state.train, iteration):
+        iteration = line["iteration"]
     return iteration
+
+
+def unrecorded(
+    trainer: Trainer, train: TrainState, done: int = 0
+) -> Generator[tuple[TrainState, Line], None, None]:
+    """Trains on, to the end or until a signal asks to stop, and keeps nothing.
+
+    Yields:
+        The state after an iteration, and what is told of it.
+
+    Raises:
+        DivergedError: at the first NaN or infinity.
+    """
+    with contextlib.closing(iterations(trainer, trainer.update, train, done)) as made:
+        for after, metrics, alive, line in made:
+            if not alive:
+                what = _what_is_not_finite(trainer, after, metrics)
+                raise DivergedError(f"{what} in iteration {line['iteration']}")
+            yield after, line
 
 
 def _what_is_not_finite(trainer: Trainer, after: TrainState, metrics: Metrics) -> str:

@@ -1,14 +1,12 @@
 """What holds of every environment whose states are vectors."""
 
 import dataclasses
-import warnings
 
-import gymnasium.utils.env_checker
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gymnax.wrappers import GymnaxToGymWrapper, LogWrapper
+from gymnax.wrappers import LogWrapper
 
 from rl3jax import Binned, GymnaxTasks, check_env, make_env
 from rl3jax.envs import ENVIRONMENTS, VectorEnvironment
@@ -39,27 +37,13 @@ def test_it_is_equal_by_value(env):
     assert sum(other == env for other in ENVS.values()) == 1
 
 
-class Seeded(GymnaxToGymWrapper):
-    """With what gymnasium's checker wants, and gymnax's wrapper has not: a seed, and no JAX."""
-
-    def reset(self, *, seed=None, options=None):
-        gymnasium.Env.reset(self, seed=seed)
-        return np.asarray(super().reset(seed=seed)[0]), {}
-
-    def step(self, action):
-        obs, reward, terminated, truncated, _ = super().step(action)
-        return np.asarray(obs), float(reward), bool(terminated), bool(truncated), {}
-
-
-def test_gymnaxs_wrappers_and_gymnasiums_checker_take_it(env):
+def test_gymnaxs_wrappers_and_gymnasiums_checker_take_it(env, check_by_gymnasium):
     logged = LogWrapper(env)
     _, state = logged.reset(jax.random.key(0), env.default_params)
     action = env.action_space().sample(jax.random.key(1))
     *_, info = logged.step(jax.random.key(2), state, action, env.default_params)
     assert info["returned_episode_lengths"].shape == ()
-    with warnings.catch_warnings(), jax.debug_key_reuse(False):  # the wrapper reuses its own
-        warnings.simplefilter("ignore")  # of spaces that are not between −1 and 1, and the like
-        gymnasium.utils.env_checker.check_env(Seeded(env), skip_render_check=True)
+    check_by_gymnasium(env)
 
 
 def test_double_precision_is_used_when_enabled(env):

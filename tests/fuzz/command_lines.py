@@ -1,4 +1,4 @@
-"""Random argument lists of the four commands, and what they come to before anything is run."""
+"""Random argument lists of the commands, and what they come to before anything is run."""
 
 import dataclasses
 import shlex
@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rl3jax import drawing, evaluate, render, sweep, train
+from rl3jax import compare, drawing, evaluate, render, sweep, train
 from rl3jax.commands import one_line_errors, parse
 from rl3jax.trainer import config_env, make_trainer
 from tests.fuzz.inputs import ENV_OPTIONS, FIELDS, NASTY_TEXTS, VALID, command_outcome
@@ -31,6 +31,7 @@ VALID_LINES = {
     "evaluate": (
         "--env bandit --horizon 20 --baselines random optimal --n-tasks 5",
         "runs/none --policy best --variation ood --batch-size 3",
+        "bandit-h100-rl3 bandit-h500-rl3 --horizon 20 --n-tasks 5",
         "bandit-h100-rl3 --baselines random thompson --horizon 50",
         "--env mdp --baselines random psrl-prior-0",
     ),
@@ -38,6 +39,7 @@ VALID_LINES = {
         "bandit-h100-rl3 --out a.gif --against bandit-h500-rl3 --task 3 --fps 4",
         "runs/none --out b.png --policy best --actions sampled --horizon 20 --every 2 --dpi 50",
     ),
+    "compare": ("runs/none runs/other --out a.png", "runs/none"),
     "sweep": (
         "--env bandit --seeds 2 --grid learning_rate=1e-3,2e-3 entropy=0.01,0.03",
         "--env mdp --algo rl2 --seed 5 --n-tasks 64 --grid discount=0.9,1",
@@ -139,13 +141,18 @@ def _sweep(args: sweep.SweepArgs) -> None:
 def _evaluate(args: evaluate.EvaluateArgs) -> None:
     config = evaluate._config(args)
     env = config_env(config)
-    evaluate._contenders(args, config, env, evaluate._agent(args, env))
+    evaluate._contenders(args, config, env, evaluate._agents(args, env))
 
 
 def _render(args: render.RenderArgs) -> None:
     render._check_numbers(args)
-    drawing.check_path(args.out)
+    if args.out is not None:
+        drawing.check_path(args.out)
     render._contenders(args)
+
+
+def _compare(args: compare.CompareArgs) -> None:
+    compare._read(args)
 
 
 CHECKS: dict[str, tuple[type, Callable[[Any], None]]] = {
@@ -153,4 +160,5 @@ CHECKS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "evaluate": (evaluate.EvaluateArgs, _evaluate),
     "render": (render.RenderArgs, _render),
     "sweep": (sweep.SweepArgs, _sweep),
+    "compare": (compare.CompareArgs, _compare),
 }
