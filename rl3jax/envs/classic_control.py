@@ -34,9 +34,23 @@ class ClassicControl(GymnaxDistribution):
 
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """Values of the size of a hundred."""
-        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
+        """Values of the size of a hundred; a policy that starts as its plan."""
+        own = {
+            "n_tasks": 256,
+            "critic_scale": 0.1,
+            "value_scale": 50.0,
+            "head": "planning" if algo == "rl3" else "plain",
+            "temperature": 0.1,
+            "trust": 0.9,  # plans that begin with a learned prior need little exploration
+        }
         return super().training_defaults(algo, horizon) | own
+
+    @classmethod
+    def defaults_with(cls, object_level: str | None, algo: str, horizon: int) -> dict[str, Any]:
+        """`training_defaults`; policies of other learners than the usual one have no plan."""
+        usual = cls.training_defaults(algo, horizon)
+        is_usual = object_level in (None, usual.get("object_level"))
+        return usual if is_usual else usual | {"head": "plain"}
 
     def __post_init__(self) -> None:
         check_fields(self)
