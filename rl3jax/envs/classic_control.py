@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax.checks import ConfigError
+from rl3jax.envs.base import Bins
 from rl3jax.envs.gymnax_tasks import GymnaxDistribution, Ranges
 from rl3jax.ranges import Positive, check_fields
 
@@ -104,6 +105,8 @@ class Pendulum(ClassicControl):
     """The shortest rod, in m."""
     length_high: Positive | None = None
     """The longest rod."""
+    bins: Bins | None = None
+    """Torques from one end to the other that there are. None: any between them."""
 
     gymnax_id = "Pendulum-v1"
 
