@@ -9,6 +9,7 @@ import tyro
 
 from experiments import (
     bandits,
+    continuous,
     gridworlds,
     levers,
     mdps,
@@ -30,6 +31,7 @@ EXPERIMENTS = tuple(
         bandits,
         mdps,
         gridworlds,
+        continuous,
         sample_efficiency,
         levers,
         training_curves,

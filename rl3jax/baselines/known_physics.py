@@ -24,7 +24,7 @@ from rl3jax.envs.point_robot import STEP
 from rl3jax.policy import distribution_over
 from rl3jax.ranges import box_ends
 
-PLANNED, TRIED = 5, 41
+PLANNED, TRIED = 3, 41
 """Actions along a dimension of a box: of plans, and of a look-ahead from the state at hand."""
 
 
@@ -45,14 +45,14 @@ class Coordinates:
 
 COORDINATES: dict[type, Coordinates] = {
     gymnax_pendulum.Pendulum: Coordinates(
-        StateGrid((-np.pi, -8.0), (np.pi, 8.0), (121, 121)),
+        StateGrid((-np.pi, -8.0), (np.pi, 8.0), (81, 81)),
         lambda s: jnp.stack([jnp.arctan2(s[1], s[0]), s[2]]),
         lambda x: gymnax_pendulum.EnvState(
             theta=x[0], theta_dot=x[1], last_u=jnp.zeros_like(x[0]), time=0
         ),
     ),
     gymnax_car.MountainCar: Coordinates(
-        StateGrid((-1.2, -0.07), (0.6, 0.07), (181, 141)),
+        StateGrid((-1.2, -0.07), (0.6, 0.07), (121, 81)),
         lambda s: s,
         lambda x: gymnax_car.EnvState(position=x[0], velocity=x[1], time=0),
     ),

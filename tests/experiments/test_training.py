@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import pytest
 
 import rl3jax
-from experiments import bandits, gridworlds, mdps, training, training_curves
+from experiments import bandits, continuous, gridworlds, mdps, training, training_curves
 from experiments.rows import PRESETS, Training
 from experiments.training import TrainingError
 from rl3jax.commands import parse
 from rl3jax.train import TrainArgs
 
-MODULES = (bandits, mdps, gridworlds, training_curves)
+MODULES = (bandits, mdps, gridworlds, continuous, training_curves)
 
 
 def trainings(preset):
