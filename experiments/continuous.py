@@ -72,7 +72,7 @@ PLANS = {"planner": False, "careful planner": True}
 def measure(row: Row, seed: int, agents: dict[str, Any]) -> Measured:
     """Scores of trained agents, and of their learners' plans alone."""
     del seed
-    plans = {}
+    plans: dict[str, Any] = {}
     for algo, agent in agents.items():
         own = baselines.planners(agent).get("planner")
         if own is not None:
