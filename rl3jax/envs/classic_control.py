@@ -18,6 +18,17 @@ from rl3jax.ranges import Positive, check_fields
 WhenEnded = Literal["wait", "restart"]
 
 
+WITH_PLAN = {
+    "head": "planning",
+    "temperature": 0.1,
+    "trust": 0.9,  # plans that begin with what tasks have in common need little exploration
+    "n_tasks": 64,
+    "minibatches": 8,
+    "iterations": 60,
+}
+"""What trainings of policies that start as a linear model's plan have otherwise."""
+
+
 class ClassicControl(GymnaxDistribution):
     """Base of the environments here, whose ranges are pairs of options, `*_low` and `*_high`.
 
@@ -35,23 +46,16 @@ class ClassicControl(GymnaxDistribution):
 
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """Values of the size of a hundred; a policy that starts as its plan."""
-        own = {
-            "n_tasks": 256,
-            "critic_scale": 0.1,
-            "value_scale": 50.0,
-            "head": "planning" if algo == "rl3" else "plain",
-            "temperature": 0.1,
-            "trust": 0.9,  # plans that begin with a learned prior need little exploration
-        }
+        """Values of the size of a hundred."""
+        own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
         return super().training_defaults(algo, horizon) | own
 
     @classmethod
     def defaults_with(cls, object_level: str | None, algo: str, horizon: int) -> dict[str, Any]:
-        """`training_defaults`; policies of other learners than the usual one have no plan."""
+        """`training_defaults`; a policy that starts as its plan needs few tasks."""
         usual = cls.training_defaults(algo, horizon)
-        is_usual = object_level in (None, usual.get("object_level"))
-        return usual if is_usual else usual | {"head": "plain"}
+        has_plan = algo == "rl3" and object_level in (None, "linear_model")
+        return usual | (WITH_PLAN if has_plan else {})
 
     def __post_init__(self) -> None:
         check_fields(self)
