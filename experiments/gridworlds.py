@@ -56,7 +56,7 @@ def kinds_rows(preset: str) -> list[Row]:
 
 
 def _kinds(preset: str, row: Row) -> Training:
-    trained_on = row.variation.partition("-")[0]
+    trained_on = str(row.variation).partition("-")[0]
     config = {"env": "gridworld", "variation": trained_on, "algo": "rl3", "horizon": row.horizon}
     sizes = SIZES.get(preset, {}).get("kinds", {})  # the defaults, which take minutes
     return Training(f"gridworld-{trained_on}-rl3-kinds", config | sizes)
@@ -188,7 +188,7 @@ def _bars(axis: Axes, found: Gathered, ours: bool) -> None:
             places, values, width, yerr=errors, capsize=2,
             color=figures.color_of(algo), label=algorithm_title(algo),
         )  # fmt: skip
-    labels = [row.variation.replace("13x13-", "") for row in shown]
+    labels = [str(row.variation).replace("13x13-", "") for row in shown]
     axis.set_xticks(range(len(shown)), labels, rotation=30, ha="right")
 
 

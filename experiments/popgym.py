@@ -68,7 +68,7 @@ def score(mean_return: float, horizon: int) -> float:
 
 def best_arm(row: Row) -> float:
     """Expected score of whoever knows the best of n arms, each U(0, 1): (n − 1) / (n + 1)."""
-    num_arms, _ = BANDITS[row.variation.removeprefix("popgym-")]
+    num_arms, _ = BANDITS[(row.variation or "").removeprefix("popgym-")]
     return (num_arms - 1) / (num_arms + 1)
 
 

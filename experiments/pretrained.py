@@ -34,11 +34,13 @@ class Recipe:
         config: fields of `rl3jax.Config`, so flags of `rl3jax.train`.
         shifted: task distributions beside the one it is trained on.
         batch_size: tasks at a time when it is scored, to bound memory; None: all.
+        n_tasks: held-out tasks that it is scored on.
     """
 
     config: Mapping[str, Any]
     shifted: tuple[str, ...] = ()
     batch_size: int | None = None
+    n_tasks: int = 1000
 
 
 BANDIT = {"env": "bandit", "width": 64, "squash_values": True, "minibatches": 64}
@@ -128,7 +130,8 @@ def make(name: str, recipe: Recipe, args: Args) -> None:
     agent = rl3jax.load_agent(run / "agent")
     record = training.record(trained, SEED, run)
     config = training.read_config(run) | {"out": None}  # which is the business of one machine
-    tasks = rl3jax.make_env(config["env"], variation=config["variation"]).variation
+    env = rl3jax.make_env(config["env"], variation=config["variation"])
+    tasks = getattr(env, "variation", None)
     card = pretrained.Card(
         name=name,
         command=record.command,
@@ -142,16 +145,19 @@ def make(name: str, recipe: Recipe, args: Args) -> None:
 
 
 def score(
-    agent: Any, config: dict[str, Any], variation: str, recipe: Recipe
+    agent: Any, config: dict[str, Any], variation: str | None, recipe: Recipe
 ) -> pretrained.CardScore:
     """On the held-out tasks of a distribution."""
     horizon = config["horizon"]
-    row = Row("", "", config["env"], variation, horizon, batch_size=recipe.batch_size)
+    row = Row(
+        "", "", config["env"], variation, horizon, n_tasks=recipe.n_tasks,
+        batch_size=recipe.batch_size,
+    )  # fmt: skip
     scores = score_agents(row, {"agent": agent})
     greedy, sampled, optimal = (
         _rounded(scores[name]) for name in ("agent greedy", "agent sampled", "optimal")
     )
-    console.print(f"  {variation}, H = {horizon}: greedy {greedy}, sampled {sampled}")
+    console.print(f"  {variation or 'its own'}, H = {horizon}: greedy {greedy}, sampled {sampled}")
     return pretrained.CardScore(variation, horizon, row.n_tasks, greedy, sampled, optimal)
 
 
@@ -165,7 +171,7 @@ def section() -> str:
         [
             "## Trained agents",
             "They come with the package: `rl3jax.load_pretrained(name)`. One seed each; the last "
-            "policy, on 1 000 held-out tasks that no choice was made on; the fraction of the "
+            "policy, on held-out tasks that no choice was made on; the fraction of the "
             "optimum is of the better of both manners.",
             tables.table(header, scores),
             tables.table(["agent", "training", "env steps", "wall-clock", "hardware"], costs),
@@ -180,7 +186,7 @@ def _score_line(card: pretrained.Card, score: pretrained.CardScore) -> list[str]
     best = max(score.greedy[0], score.sampled[0])
     return [
         card.name,
-        f"{score.variation}, H = {score.horizon}",
+        f"{score.variation or 'its own'}, H = {score.horizon}",
         *(tables.over_tasks(*pair) for pair in (score.greedy, score.sampled, score.optimal)),
         tables.number(statistics.fraction_of(best, score.optimal[0])),
         tables.published_cell(published(row, algo)),

@@ -9,6 +9,7 @@ import tyro
 
 from experiments import (
     bandits,
+    continuous,
     gridworlds,
     levers,
     mdps,
@@ -32,6 +33,7 @@ EXPERIMENTS = tuple(
         mdps,
         gridworlds,
         popgym,
+        continuous,
         sample_efficiency,
         levers,
         training_curves,

@@ -33,7 +33,7 @@ class Row:
     Attributes:
         name: as in published.json.
         title: in tables.
-        env, variation, horizon: what is played.
+        env, variation, horizon: what is played; no variation of an environment without any.
         trainings: by algorithm, what plays; empty for classical baselines alone.
         n_tasks: held-out tasks.
         batch_size: tasks at a time, to bound memory; None: all.
@@ -42,7 +42,7 @@ class Row:
     name: str
     title: str
     env: str
-    variation: str
+    variation: str | None
     horizon: int
     trainings: Mapping[str, Training] = field(default_factory=dict)
     n_tasks: int = 1000
@@ -51,4 +51,4 @@ class Row:
     @property
     def tasks(self) -> str:
         """Name of what is played, whoever plays: rows that share it share their baselines."""
-        return f"{self.env}-{self.variation}-h{self.horizon}"
+        return "-".join(filter(None, (self.env, self.variation, f"h{self.horizon}")))

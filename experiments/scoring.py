@@ -72,7 +72,7 @@ def score_baselines(row: Row, names: tuple[str, ...] | None = None) -> Iterator[
 
 def is_shifted(row: Row) -> bool:
     """Whether the tasks are of another distribution than agents are trained on."""
-    return row.variation.startswith("ood") or row.variation.startswith("13x13-")
+    return (row.variation or "").startswith(("ood", "13x13-"))
 
 
 def algorithm_title(algo: str) -> str:

@@ -57,6 +57,8 @@ Probability = Annotated[float, Interval(ge=0, le=1)]
 """A number in [0, 1]."""
 Fraction = Annotated[float, Interval(gt=0, le=1)]
 """A number in (0, 1]."""
+InsideUnit = Annotated[float, Interval(gt=0, lt=1)]
+"""A number in (0, 1)."""
 
 PLAIN = (bool, int, float, str)
 """Types that are checked; values of others are taken as they are."""

@@ -1,5 +1,6 @@
 """Whole runs where actions lie in a box and episodes wait: what holds of tables holds of them."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from rl3jax import (
+    Binned,
     Config,
     ConfigError,
     GymnaxTasks,
@@ -62,6 +64,21 @@ def test_by_default_a_policy_is_shown_what_a_linear_model_knows(env):
     assert len(range(trainer.layout.size)[fields["advantages"]]) == trainer.env.num_actions
     _, metrics = trainer.update(trainer.init(jax.random.key(0)))
     assert np.isfinite(list(metrics.to_dict().values())).all()
+
+
+@pytest.mark.parametrize(
+    "env", [make_env("point-robot"), GymnaxTasks("Pendulum-v1", {"m": (1, 2)})]
+)
+def test_bins_are_an_option_that_is_known_again(env):
+    """The same as around the environment; in a config, on the command line and for a policy."""
+    own, around = dataclasses.replace(env, bins=3), Binned(env, 3)
+    assert own.action_space().n == around.action_space().n
+    task, (_, state) = env.default_params, env.reset(jax.random.key(0), env.default_params)
+    for action in (0, own.num_actions - 1):
+        ends = [e.step(jax.random.key(1), state, action, task)[0] for e in (own, around)]
+        np.testing.assert_array_equal(*ends)
+    trainer = make_trainer(Config(width=4, n_tasks=2, horizon=9, minibatches=1), env=own)
+    assert make_trainer(Config.from_dict(trainer.config.to_dict())).env == own
 
 
 def test_a_run_in_a_gymnax_environment_knows_it_again(tmp_path):

@@ -14,6 +14,7 @@ from rl3jax.baselines.beb import BebAgent
 from rl3jax.baselines.gittins import GittinsAgent
 from rl3jax.baselines.greedy import certainty_equivalence, epsilon_greedy_q_learning
 from rl3jax.baselines.gridnavi import GridNaviAgent
+from rl3jax.baselines.known_physics import OptimalPhysics, has_optimum
 from rl3jax.baselines.optimal import OptimalPolicy
 from rl3jax.baselines.psrl import OptimisticPsrlAgent, PsrlAgent
 from rl3jax.baselines.tuning import best_constant
@@ -45,8 +46,9 @@ BOUNDED = Domain(
 )
 TABULAR = Domain("tabular environments", lambda env, horizon: isinstance(env, Environment))
 MODEL = Domain(
-    "tabular environments with an exact model (tabular)",
-    lambda env, horizon: TABULAR.holds(env, horizon) and env.has_model,
+    "tabular environments with an exact model (tabular), pendulums, mountain cars, cart poles and "
+    "point robots",
+    lambda env, horizon: has_optimum(env) or (TABULAR.holds(env, horizon) and env.has_model),
 )
 BANDIT = Domain(
     "bandits",
@@ -89,7 +91,13 @@ class Baseline:
 
 BASELINES: dict[str, Baseline] = {
     "random": Baseline("random", BOUNDED, lambda env, horizon: uniform_agent(env.action_space())),
-    "optimal": Baseline("optimal policy", MODEL, OptimalPolicy),
+    "optimal": Baseline(
+        "optimal policy",
+        MODEL,
+        lambda env, horizon: (
+            OptimalPhysics(env) if has_optimum(env) else OptimalPolicy(env, horizon)
+        ),
+    ),
     "greedy": Baseline("greedy certainty equivalence", TABULAR, certainty_equivalence),
     "q-learning": Baseline(
         "ε-greedy Q-learning", TABULAR, epsilon_greedy_q_learning, (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)

@@ -93,8 +93,9 @@ class Config:
     gridworld and gridnavi under rl3 local_model, states that are vectors linear_model, else
     value_iteration."""
     head: str | None = None
-    """Of the policy: plain, or planning (it starts as the object-level plan). None: gridworld and
-    gridnavi under rl3 with local_model planning, else plain."""
+    """Of the policy: plain, or planning (it starts as the object-level plan). None: under rl3
+    planning for gridworld and gridnavi with local_model and for physics with linear_model, else
+    plain."""
     squash_actions: bool | None = None
     """Actions in a box: draw them from a Gaussian that tanh squashes onto the box, in place of one
     that is clipped to it. None: False."""
@@ -104,16 +105,17 @@ class Config:
     # --- sizes ----------------------------------------------------------------------------------
     n_tasks: Size | None = None
     """Tasks, hence meta-episodes, per iteration. None: bandit 4096, gridworld 512 (of
-    other learners than local_model 128), point-robot 512, physics 256, else 1024."""
+    other learners than local_model 128), point-robot 512, physics 256 (by linear_model
+    64), else 1024."""
     horizon: Size | None = None
     """Interaction budget of a meta-episode, in env steps. None: the environment's own,
     often 100."""
     iterations: Size | None = None
     """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 60 (of other
-    learners than local_model 800), else 300."""
+    learners than local_model 800), physics by linear_model 60, else 300."""
     minibatches: Size | None = None
     """Minibatches per epoch; divides n_tasks. None: the divisor nearest to
-    bandit 64, else 16."""
+    bandit 64, physics by linear_model 8, else 16."""
     minibatch_tasks: Size | None = None
     """Instead of minibatches: meta-episodes in each, the last may hold fewer. None: unset."""
     epochs: Size | None = None

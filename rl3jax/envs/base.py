@@ -6,17 +6,19 @@
 import abc
 import functools
 import itertools
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Ge
 from flax import struct
 from gymnax.environments import environment, spaces
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
 
 from rl3jax.bellman import backward_induction
+from rl3jax.checks import ConfigError
 from rl3jax.ranges import box_ends, check_fields
 
 
@@ -395,6 +397,28 @@ def box_anchors(space: spaces.Box) -> Float[np.ndarray, "A n"]:
     else:
         units = np.concatenate([np.zeros((1, n)), -np.eye(n), np.eye(n)])
     return (low + high) / 2 + (high - low) / 2 * units
+
+
+Bins = Annotated[int, Ge(2)]
+"""Points along a dimension, its ends included."""
+MOST_ACTIONS = 10_000
+
+
+def box_grid(space: Any, bins: int, name: str) -> Float[np.ndarray, "A n"]:
+    """Points of a grid in a box of actions, from end to end; the last dimension is the quickest.
+
+    Raises:
+        ConfigError: if the space, of the environment `name`, is no box, or they are too many.
+    """
+    if not isinstance(space, spaces.Box):
+        raise ConfigError(f"actions of {name} are in no box: {space}")
+    low, high = box_ends(space)
+    if (count := bins ** len(low)) > MOST_ACTIONS:
+        raise ConfigError(
+            f"bins {bins} in {len(low)} dimensions are {count} actions, more than {MOST_ACTIONS}"
+        )
+    axes = [np.linspace(a, b, bins) for a, b in zip(low, high, strict=True)]
+    return np.array(list(itertools.product(*axes)), float)
 
 
 @functools.cache

@@ -1,21 +1,15 @@
 """Boxes of actions as finitely many."""
 
-import itertools
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from annotated_types import Ge
 from gymnax.environments import spaces
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from rl3jax.checks import ConfigError
-from rl3jax.envs.base import State, StateFeatures, TaskDistribution
-from rl3jax.ranges import box_ends
-
-MOST_ACTIONS = 10_000
+from rl3jax.envs.base import Bins, State, StateFeatures, TaskDistribution, box_grid
 
 
 @dataclass(frozen=True)
@@ -28,26 +22,17 @@ class Binned(TaskDistribution):
 
     base: TaskDistribution
     """The environment with actions in a box."""
-    bins: Annotated[int, Ge(2)] = 3
+    bins: Bins = 3
     """Points in each dimension, from one end to the other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        space = self.base.action_space()
-        if not isinstance(space, spaces.Box):
-            raise ConfigError(f"actions of {type(self.base).__name__} are in no box: {space}")
-        if (count := self.bins ** space.shape[0]) > MOST_ACTIONS:
-            raise ConfigError(
-                f"bins {self.bins} in {space.shape[0]} dimensions are {count} actions, more than "
-                f"{MOST_ACTIONS}"
-            )
+        box_grid(self.base.action_space(), self.bins, type(self.base).__name__)
 
     @property
     def points(self) -> Float[np.ndarray, "A n"]:
         """The actions in the box, by index; the last dimension is the quickest."""
-        low, high = box_ends(self.base.action_space())
-        axes = [np.linspace(a, b, self.bins) for a, b in zip(low, high, strict=True)]
-        return np.array(list(itertools.product(*axes)), float)
+        return box_grid(self.base.action_space(), self.bins, type(self.base).__name__)
 
     def action_space(self, params: Any = None) -> spaces.Discrete:
         """Indices of the points."""

@@ -11,10 +11,22 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from rl3jax.checks import ConfigError
+from rl3jax.envs.base import Bins
 from rl3jax.envs.gymnax_tasks import GymnaxDistribution, Ranges
 from rl3jax.ranges import Positive, check_fields
 
 WhenEnded = Literal["wait", "restart"]
+
+
+WITH_PLAN = {
+    "head": "planning",
+    "temperature": 0.1,
+    "trust": 0.9,  # plans that begin with what tasks have in common need little exploration
+    "n_tasks": 64,
+    "minibatches": 8,
+    "iterations": 60,
+}
+"""What trainings of policies that start as a linear model's plan have otherwise."""
 
 
 class ClassicControl(GymnaxDistribution):
@@ -37,6 +49,13 @@ class ClassicControl(GymnaxDistribution):
         """Values of the size of a hundred."""
         own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
         return super().training_defaults(algo, horizon) | own
+
+    @classmethod
+    def defaults_with(cls, object_level: str | None, algo: str, horizon: int) -> dict[str, Any]:
+        """`training_defaults`; a policy that starts as its plan needs few tasks."""
+        usual = cls.training_defaults(algo, horizon)
+        has_plan = algo == "rl3" and object_level in (None, "linear_model")
+        return usual | (WITH_PLAN if has_plan else {})
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -90,6 +109,8 @@ class Pendulum(ClassicControl):
     """The shortest rod, in m."""
     length_high: Positive | None = None
     """The longest rod."""
+    bins: Bins | None = None
+    """Torques from one end to the other that there are. None: any between them."""
 
     gymnax_id = "Pendulum-v1"
 

@@ -25,6 +25,7 @@ from jax.extend.core import Var
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.checks import ConfigError, check_choice, is_finite, one_line, shown
+from rl3jax.envs.base import Bins
 from rl3jax.envs.vector import Advance, VectorEnvironment
 from rl3jax.ranges import Size
 
@@ -75,6 +76,7 @@ class GymnaxDistribution(VectorEnvironment):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_inner(self.inner)
+        self.action_space()
         for field, bounds in self.vary:
             _check_range(field, bounds)
             _check_field(self.inner, field, bounds)
@@ -121,9 +123,9 @@ class GymnaxDistribution(VectorEnvironment):
         return spaces.Box(low, high, low.shape, low.dtype)
 
     def action_space(self, params: Any = None) -> spaces.Discrete | spaces.Box:
-        """The environment's own, whatever the task."""
+        """The environment's own, or points of its box, whatever the task."""
         del params
-        return _action_space(self.inner)
+        return self.binned(_action_space(self.inner))
 
     def sample_task(self, key: PRNGKeyArray) -> dict[str, Float[Array, ""]]:
         """Each field uniformly in its range. The key is consumed."""
@@ -140,8 +142,10 @@ class GymnaxDistribution(VectorEnvironment):
 
     def advance(self, key: PRNGKeyArray, inner: Any, action: Array, task: Any) -> Advance:
         """A step of gymnax's environment."""
+        own = _action_space(self.inner)
+        action = self.unbinned(action, own)
         if self.action_sign:
-            action = _signed(action, task[SIGN], self.action_space())
+            action = _signed(action, task[SIGN], own)
         vector, inner, reward, terminated, _ = self.inner.step_env(
             key, inner, action, self.params(task)
         )
@@ -181,6 +185,8 @@ class GymnaxTasks(GymnaxDistribution):
     """Steps of an episode. None: the environment's."""
     arguments: Any = ()
     """Of the environment's constructor, by name."""
+    bins: Bins | None = None
+    """Points of a box of actions along each dimension, which are then finitely many. None: any."""
 
     def __post_init__(self) -> None:
         for name in ("vary", "arguments"):

@@ -9,10 +9,12 @@ from flax import struct
 from gymnax.environments import spaces
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from rl3jax.envs.base import Bins
 from rl3jax.envs.vector import Advance, VectorEnvironment
 
 STEP = 0.1
 """As far as an action of 1 moves the robot, in each dimension."""
+MOVES = spaces.Box(-1.0, 1.0, (2,))
 GOAL_RADIUS = 0.2
 SCALE = 1.5
 
@@ -46,6 +48,10 @@ class PointRobot(VectorEnvironment):
     """
 
     variation: Literal["sparse", "dense"] = "sparse"
+    """What it is paid for."""
+    bins: Bins | None = None
+    """Moves in each dimension, from one end to the other, that there are. None: any between
+    them."""
 
     task_horizon = 100
     may_end = False
@@ -73,10 +79,10 @@ class PointRobot(VectorEnvironment):
         farthest = STEP * self.task_horizon + 0.01
         return spaces.Box(-farthest, farthest, (2,), jnp.zeros(()).dtype)
 
-    def action_space(self, params: Any = None) -> spaces.Box:
-        """Moves, in tenths."""
+    def action_space(self, params: Any = None) -> spaces.Discrete | spaces.Box:
+        """Moves, in tenths, or points of their box."""
         del params
-        return spaces.Box(-1.0, 1.0, (2,))
+        return self.binned(MOVES)
 
     def sample_task(self, key: PRNGKeyArray) -> PointRobotTask:
         """A goal at a uniform angle of the half-circle. The key is consumed."""
@@ -91,11 +97,11 @@ class PointRobot(VectorEnvironment):
         return jnp.zeros(2), jnp.zeros(2)
 
     def advance(
-        self, key: PRNGKeyArray, inner: Float[Array, "2"], action: Float[Array, "2"], task: Any
+        self, key: PRNGKeyArray, inner: Float[Array, "2"], action: Array, task: Any
     ) -> Advance:
         """A move, and what it pays; the key is not consumed."""
         del key
-        position = inner + STEP * action
+        position = inner + STEP * self.unbinned(action, MOVES)
         distance = jnp.linalg.norm(position - task.goal)
         sparse = jnp.where(distance <= GOAL_RADIUS, 1 - distance, 0.0)
         reward = -distance if self.variation == "dense" else sparse

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from gymnax.environments import spaces
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from rl3jax.envs.base import TaskDistribution
+from rl3jax.envs.base import TaskDistribution, box_grid
 
 
 @struct.dataclass
@@ -51,9 +52,26 @@ class VectorEnvironment(TaskDistribution):
         when_ended: what an episode does that ends before its time limit: "restart" at once, or
             "wait" until then, where actions do nothing and rewards are 0. Episodes then are equally
             long, and what is summed over a budget of steps is their returns.
+        bins: of a box of actions, make such a grid of points all that there is; `None`: the box.
     """
 
     when_ended: str = "wait"
+    bins: int | None = None
+
+    def binned(self, space: spaces.Discrete | spaces.Box) -> spaces.Discrete | spaces.Box:
+        """Of the dynamics' own actions, those that there are: under `bins`, indices of points.
+
+        Raises:
+            ConfigError: if there are to be bins of what is no box, or too many.
+        """
+        return space if self.bins is None else spaces.Discrete(len(self._points(space)))
+
+    def unbinned(self, action: Array, space: spaces.Discrete | spaces.Box) -> Array:
+        """The dynamics' own action: under `bins`, the point of that index."""
+        return action if self.bins is None else jnp.asarray(self._points(space), float)[action]
+
+    def _points(self, space: spaces.Discrete | spaces.Box) -> Float[np.ndarray, "A n"]:
+        return box_grid(space, self.bins or 2, type(self).__name__)
 
     @property
     def may_end(self) -> bool:

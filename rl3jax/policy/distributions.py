@@ -73,6 +73,11 @@ class ActionDistribution(abc.ABC):
         """The action, as it is played, that learners know by an index."""
         return index
 
+    @property
+    def drawn_anchors(self) -> tuple[tuple[float, ...], ...]:
+        """Each anchor as a policy draws it; `()`: policies draw the learners' own actions."""
+        return ()
+
     def with_actions(self, features: Features) -> Features:
         """What learners give, and for a policy of other actions than theirs the best of theirs."""
         return features
@@ -266,6 +271,11 @@ class Gaussian(ActionDistribution):
     def _shown_anchors(self) -> Float[Array, "A n"]:
         return jax.vmap(self.show)(jnp.asarray(self.anchors))
 
+    @property
+    def drawn_anchors(self) -> tuple[tuple[float, ...], ...]:
+        """Each u that an anchor is played by."""
+        return _rows(np.asarray(self._shown_anchors))
+
     def with_actions(self, features: Features) -> Features:
         """What learners give, and the anchors that are best by it."""
         best = {
@@ -320,6 +330,11 @@ class TanhGaussian(Gaussian):
         """The point of the box that tanh makes of u."""
         return self._middle + self._half * jnp.tanh(drawn)
 
+    @property
+    def drawn_anchors(self) -> tuple[tuple[float, ...], ...]:
+        """Each u that an anchor, or what is next to it inside the box, is played by."""
+        return _rows(np.arctanh(INSIDE * np.asarray(super().drawn_anchors)))
+
     def entropy(self, params: Float[Array, "*batch params"]) -> Float[Array, "*batch"]:
         """Entropy of tanh u, in nats, by quadrature: that of u, and E log(1 − tanh² u)."""
         normal = self._normal(params)
@@ -331,6 +346,8 @@ class TanhGaussian(Gaussian):
         return super().entropy(params) + jnp.asarray(expected).sum(axis=-1)
 
 
+INSIDE = 0.96
+"""Of half the box: tanh never reaches its ends."""
 NODES = 12
 """Of the quadrature."""
 
@@ -361,5 +378,8 @@ def distribution_over(
         )
     low, high = box_ends(space)
     kind = TanhGaussian if squashed else Gaussian
-    rows = tuple(tuple(map(float, row)) for row in anchors)
-    return kind(tuple(map(float, low)), tuple(map(float, high)), rows)
+    return kind(tuple(map(float, low)), tuple(map(float, high)), _rows(anchors))
+
+
+def _rows(array: Float[np.ndarray, "m n"]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in array)

@@ -4,6 +4,7 @@ A head is a flax module, called as `head(features, observation)` on whole batche
 critic has a single output, the value.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -14,9 +15,9 @@ from jaxtyping import Array, Float
 
 from rl3jax.checks import ConfigError
 from rl3jax.networks.layers import dense_layer
-from rl3jax.policy.distributions import ActionDistribution, Categorical
+from rl3jax.policy.distributions import ActionDistribution
 from rl3jax.policy.observation import ObservationLayout
-from rl3jax.ranges import Positive
+from rl3jax.ranges import InsideUnit, Positive
 from rl3jax.registry import Registry
 from rl3jax.symlog import symexp
 
@@ -52,31 +53,40 @@ class PlanningHead(Head):
         logits = f(x)[:A] + β(x) [(1 − g(x)) A⁺ + g(x) A],
 
     with A and A⁺ in units of the temperature, at least −30, β = exp(f(x)[A]) within e^±3, and
-    g = sigmoid(f(x)[A + 1]), for a dense layer f that is nearly 0 at the start: a fresh policy acts
-    by the exploring plan, softly.
+    g = sigmoid(f(x)[A + 1]), for a dense layer f that is nearly 0 at the start but for the trust in
+    the careful plan: a fresh policy acts by the plans, softly.
+
+    Where actions lie in a box, plans are of its anchors. The head then puts out a mean, to which
+    the policy adds: that of the anchors, weighted by the softmax of β [(1 − g(x)) A⁺ + g(x) A]; and
+    what makes deviations.
 
     Attributes:
         careful_at, exploring_at: where in the observation the advantages of either begin.
+        anchors: of actions in a box, as they are drawn; `()`: actions are finitely many.
         value_scale: what they are shown divided by.
         squash: whether they are shown as sign(x) · ln(1 + |x|).
         temperature: in reward units.
+        trust: g at the start.
     """
 
     careful_at: int = 0
     exploring_at: int = 0
+    anchors: tuple[tuple[float, ...], ...] = ()
     value_scale: float = 1.0
     squash: bool = False
     temperature: float = 1.0
+    trust: float = 0.12
 
     @nn.compact
     def __call__(
         self, features: Float[Array, "*batch F"], observation: Float[Array, "*batch D"]
     ) -> Float[Array, "*batch num_outputs"]:
-        """The logits."""
+        """The logits, or a mean and what makes deviations."""
+        start = math.log(self.trust / (1 - self.trust))
         layer = dense_layer(
             self.num_outputs + 2,
             kernel_scale=START_SCALE,
-            bias_init=lambda key, shape, dtype: jnp.zeros(shape, dtype).at[-1].set(START_TRUST),
+            bias_init=lambda key, shape, dtype: jnp.zeros(shape, dtype).at[-1].set(start),
         )
         out = layer(features)
         residual, log_beta, trust = jnp.split(out, [self.num_outputs, self.num_outputs + 1], -1)
@@ -84,13 +94,17 @@ class PlanningHead(Head):
         exploring = self._advantages(observation, self.exploring_at)
         careful = self._advantages(observation, self.careful_at)
         plan = (1 - trust) * exploring + trust * careful
-        return residual + jnp.exp(jnp.clip(log_beta, -MOST_LOG_BETA, MOST_LOG_BETA)) * plan
+        plan = jnp.exp(jnp.clip(log_beta, -MOST_LOG_BETA, MOST_LOG_BETA)) * plan
+        if not self.anchors:
+            return residual + plan
+        mean = jax.nn.softmax(plan) @ jnp.asarray(self.anchors, plan.dtype)
+        return residual + jnp.concatenate([mean, jnp.full_like(mean, START_DEVIATION)], axis=-1)
 
     def _advantages(
         self, observation: Float[Array, "*batch D"], first: int
-    ) -> Float[Array, "*batch num_outputs"]:
+    ) -> Float[Array, "*batch A"]:
         """Those of a plan, as an observation shows them from `first` on, by the temperature."""
-        shown = observation[..., first : first + self.num_outputs]
+        shown = observation[..., first : first + (len(self.anchors) or self.num_outputs)]
         if self.squash:
             shown = symexp(shown)
         return jnp.maximum(shown * (self.value_scale / self.temperature), LEAST_ADVANTAGE)
@@ -98,8 +112,8 @@ class PlanningHead(Head):
 
 START_SCALE = 1 / 20
 """Of a planning head's kernel at the start, against Glorot's."""
-START_TRUST = -2.0
-"""Of the careful plan, before the sigmoid."""
+START_DEVIATION = -1.0
+"""What a third of half the box is made of, in each dimension."""
 MOST_LOG_BETA = 3.0
 LEAST_ADVANTAGE = -30.0
 
@@ -113,7 +127,10 @@ def _plain(layout: ObservationLayout, distribution: ActionDistribution) -> Plain
 
 
 def _planning(
-    layout: ObservationLayout, distribution: ActionDistribution, temperature: Positive = 1.0
+    layout: ObservationLayout,
+    distribution: ActionDistribution,
+    temperature: Positive = 1.0,
+    trust: InsideUnit = 0.12,
 ) -> PlanningHead:
     """The head that starts as the planner.
 
@@ -121,9 +138,8 @@ def _planning(
         layout: of observations, which must show both plans.
         distribution: of actions.
         temperature: Advantages of a plan count in this unit, in reward units.
+        trust: Share of the careful plan in what a fresh policy acts by, beside the exploring one.
     """
-    if not isinstance(distribution, Categorical):
-        raise ConfigError("head planning is for actions that are spaces.Discrete")
     fields = layout.fields
     for name in ("advantages", "optimistic_advantages"):
         if name not in fields:
@@ -132,12 +148,14 @@ def _planning(
                 f"explores by optimistic values; it has {', '.join(fields)}"
             )
     return PlanningHead(
-        distribution.num_actions,
+        distribution.num_params,
         careful_at=fields["advantages"].start,
         exploring_at=fields["optimistic_advantages"].start,
+        anchors=distribution.drawn_anchors,
         value_scale=layout.value_scale,
         squash=layout.squash,
         temperature=temperature,
+        trust=trust,
     )
 
 

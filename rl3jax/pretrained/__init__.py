@@ -25,14 +25,14 @@ class CardScore:
     """Undiscounted returns on held-out tasks: means, with standard errors over tasks.
 
     Attributes:
-        variation: the task distribution played.
+        variation: the task distribution played; `None` of an environment that has but one.
         horizon: budget of the meta-episodes, in env steps.
         n_tasks: tasks played.
         greedy, sampled: mean return and its standard error, of the policy in either manner.
         optimal: the same of the policy that knows the task.
     """
 
-    variation: str
+    variation: str | None
     horizon: int
     n_tasks: int
     greedy: tuple[float, float]

@@ -170,6 +170,8 @@ REFUSED = [
     (lambda: make_env("pendulum", variation="packer"), "unknown variation 'packer'"),
     (lambda: make_env("mountain-car", force_high=6e-4, gravity_low=4e-3), "goal is out of reach"),
     (lambda: Binned(make_env("cartpole")), "actions of CartPole are in no box"),
+    (lambda: GymnaxTasks("CartPole-v1", {"length": (1, 2)}, bins=3), "of GymnaxTasks are in no"),
+    (lambda: make_env("cartpole", bins=3), "env 'cartpole' has no option 'bins'"),
     (lambda: Binned(make_env("point-robot"), 500), "bins 500 .* 250000 actions, more than 10000"),
 ]
 

@@ -18,6 +18,7 @@ ENVS = {
     **{f"{name}-{variation}": make_env(name, variation) for name, variation in VARIATIONS},
     "gymnax": GymnaxTasks("MountainCarContinuous-v0", {"power": (0.001, 0.002)}, time_limit=30),
     "binned": Binned(make_env("point-robot", variation="dense"), bins=4),
+    "pendulum-bins": make_env("pendulum", variation="sign", bins=3),
 }  # fmt: skip
 
 

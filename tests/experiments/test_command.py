@@ -18,6 +18,7 @@ import rl3jax
 from experiments import (
     bandits,
     command,
+    continuous,
     figures,
     gridworlds,
     mdps,
@@ -435,7 +436,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys, flag):
 # --- what is promised --------------------------------------------------------------------------
 
 
-MODULES = (bandits, mdps, gridworlds, training_curves)
+MODULES = (bandits, mdps, gridworlds, continuous, training_curves)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -5,13 +5,13 @@ import io
 import matplotlib.pyplot as plt
 import pytest
 
-from experiments import bandits, gridworlds, mdps, popgym, training_curves
+from experiments import bandits, continuous, gridworlds, mdps, popgym, training_curves
 from experiments.gathered import Gathered, gather
 from experiments.rows import PRESETS
 from experiments.sections import render
 from rl3jax import baselines, make_env
 
-MODULES = (bandits, mdps, gridworlds, popgym, training_curves)
+MODULES = (bandits, mdps, gridworlds, continuous, popgym, training_curves)
 NOTHING = Gathered({}, {}, [])
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import pytest
 
 import rl3jax
-from experiments import bandits, gridworlds, mdps, training, training_curves
+from experiments import bandits, continuous, gridworlds, mdps, training, training_curves
 from experiments.rows import PRESETS, Training
 from experiments.training import TrainingError
 from rl3jax.commands import parse
 from rl3jax.train import TrainArgs
 
-MODULES = (bandits, mdps, gridworlds, training_curves)
+MODULES = (bandits, mdps, gridworlds, continuous, training_curves)
 
 
 def trainings(preset):
@@ -48,7 +48,8 @@ def test_it_is_a_training_that_there_is(preset, trained):
         assert config.n_tasks % config.minibatches == 0
     else:
         assert 1 <= config.minibatch_tasks <= config.n_tasks
-    if preset == "paper" and not trained.name.endswith("-kinds"):  # which is not in the paper
+    in_paper = config.env in ("bandit", "mdp", "gridworld") and not trained.name.endswith("-kinds")
+    if preset == "paper" and in_paper:
         assert config.preset in ("paper-v4", "paper-rlc")
         assert config.network == ("markov" if trained.name.endswith("-markov") else "transformer")
 

@@ -132,6 +132,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "object_level": st.sampled_from(["value_iteration", "q_learning", "local_model"]),
     "head": st.sampled_from(["plain", "planning"]),
     "temperature": _POSITIVE,
+    "trust": st.floats(0.01, 0.99),
     "prior": st.sampled_from(["none", "pooled", "learned"]),
     "num_kinds": st.integers(2, 9),
     "neighbour_radius": _POSITIVE,

@@ -7,7 +7,7 @@ import pytest
 
 from rl3jax import Config, make_trainer, object_level
 from rl3jax.checks import ConfigError
-from rl3jax.policy import PlanningHead
+from rl3jax.policy import Gaussian, PlanningHead, TanhGaussian
 from rl3jax.rollout import rollouts, sample_tasks
 
 GRID = {
@@ -26,6 +26,23 @@ def test_the_planning_head_by_hand():
     beta, trust = np.exp(0.6), 1 / (1 + np.exp(-(0.3 - 2)))
     plan = (1 - trust) * np.array([-30.0, 0]) + trust * np.array([0, -2.0])
     np.testing.assert_allclose(logits, [1.5, -1.5] + beta * plan, rtol=1e-5)
+
+
+def test_the_planning_head_of_actions_in_a_box_by_hand():
+    """The mean is the plan's average of the anchors, and deviations a third of half the box."""
+    anchors = ((-1.0, 1.0), (0.0, 0.0), (1.0, 1.0))
+    head = PlanningHead(4, careful_at=0, exploring_at=3, anchors=anchors, trust=0.5)
+    observation = jnp.array([0.0, -1.0, -2.0, -1.0, 0.0, -1.0])
+    params = head.init(jax.random.key(0), jnp.zeros(2), observation)
+    out = head.apply(params, jnp.zeros(2), observation)
+    weights = np.exp([-0.5, -0.5, -1.5]) / np.exp([-0.5, -0.5, -1.5]).sum()
+    np.testing.assert_allclose(out[:2], weights @ np.array(anchors), rtol=1e-5)
+    distribution = Gaussian((-2.0, 0.0), (2.0, 1.0), ((-2.0, 1.0), (0.0, 0.5), (2.0, 1.0)))
+    assert distribution.drawn_anchors == anchors
+    np.testing.assert_allclose(distribution._normal(out).stddev(), 0.33, atol=0.01)
+    squashed = TanhGaussian(distribution.low, distribution.high, distribution.anchors)
+    for u, anchor in zip(squashed.drawn_anchors, squashed.anchors, strict=True):
+        np.testing.assert_allclose(squashed.played(jnp.array(u)), anchor, atol=0.1)
 
 
 @pytest.mark.parametrize("squash", [True, False])
@@ -69,6 +86,7 @@ def test_the_planning_head_goes_with_any_memory(network):
         ({"env": "mdp", "head": "planing"}, "did you mean 'planning'"),
         ({"env": "mdp", "head": "plain", "temperature": 1.0}, "temperature is an option of head"),
         ({"env": "gridworld", "temperature": 0.0}, "temperature must be larger than 0"),
+        ({"env": "gridworld", "trust": 1.0}, r"trust must lie in \(0, 1\)"),
     ],
 )
 def test_what_a_planning_head_needs_is_said_in_one_line(changes, message):
