@@ -92,8 +92,9 @@ class Config:
     """Object-level RL of rl3: value_iteration, q_learning, local_model or linear_model. None:
     gridworld under rl3 local_model, physics and point-robot linear_model, else value_iteration."""
     head: str | None = None
-    """Of the policy: plain, or planning (it starts as the object-level plan). None: gridworld under
-    rl3 with local_model planning, else plain."""
+    """Of the policy: plain, planning (it starts as the object-level plan), state (it reads the
+    observation beside the memory's features) or hyper (these make the weights of a network that
+    reads it). None: gridworld under rl3 with local_model planning, else plain."""
     squash_actions: bool | None = None
     """Actions in a box: draw them from a Gaussian that tanh squashes onto the box, in place of one
     that is clipped to it. None: False."""
