@@ -31,10 +31,19 @@ def logits_of(agent):
     return np.asarray(decision.behaviour)
 
 
-@pytest.mark.parametrize("network", ["markov", "gru", "transformer"])
-@pytest.mark.parametrize("algo", ["rl2", "rl3"])
-def test_a_saved_agent_is_the_same_agent(tmp_path, network, algo):
-    agent = make_agent(network=network, algo=algo)
+@pytest.mark.parametrize(
+    ("network", "algo", "options"),
+    [
+        ("markov", "rl2", {}),
+        ("markov", "rl3", {"head": "state", "head_width": 5}),
+        ("gru", "rl2", {"head": "hyper", "hyper_width": 4}),
+        ("gru", "rl3", {}),
+        ("transformer", "rl2", {}),
+        ("transformer", "rl3", {}),
+    ],
+)
+def test_a_saved_agent_is_the_same_agent(tmp_path, network, algo, options):
+    agent = make_agent(network=network, algo=algo, **options)
     save_agent(tmp_path / "a", agent)
     loaded = load_agent(tmp_path / "a")
     assert jax.tree.structure(loaded) == jax.tree.structure(agent)

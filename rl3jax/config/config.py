@@ -93,9 +93,10 @@ class Config:
     gridworld and gridnavi under rl3 local_model, states that are vectors linear_model, else
     value_iteration."""
     head: str | None = None
-    """Of the policy: plain, or planning (it starts as the object-level plan). None: under rl3
-    planning for gridworld and gridnavi with local_model and for physics with linear_model, else
-    plain."""
+    """Of the policy: plain, planning (it starts as the object-level plan), state (it reads the
+    observation beside the memory's features) or hyper (these make the weights of a network that
+    reads it). None: under rl3 planning for gridworld and gridnavi with local_model and for physics
+    with linear_model, else plain."""
     squash_actions: bool | None = None
     """Actions in a box: draw them from a Gaussian that tanh squashes onto the box, in place of one
     that is clipped to it. None: False."""

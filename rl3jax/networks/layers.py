@@ -36,21 +36,24 @@ def dense(layer: Dense, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batc
     return y + jnp.broadcast_to(layer.bias, y.shape)
 
 
-def dense_layer(num_outputs: int, kernel_scale: float = 1.0, **options: Any) -> nn.Dense:
+def dense_layer(num_outputs: int, **options: Any) -> nn.Dense:
     """Flax's dense layer, Glorot-uniform without bias at the start, with products as in `dense`.
 
     Args:
         num_outputs: of the layer.
-        kernel_scale: the kernel at the start is so many times Glorot's.
         **options: others of `flax.linen.Dense`.
     """
-    return nn.Dense(
-        num_outputs,
-        kernel_init=nn.initializers.variance_scaling(kernel_scale**2, "fan_avg", "uniform"),
-        param_dtype=jax.dtypes.canonicalize_dtype(float),
-        dot_general=_dot_general,
-        **options,
-    )
+    usual: dict[str, Any] = {
+        "kernel_init": glorot_uniform(),
+        "param_dtype": jax.dtypes.canonicalize_dtype(float),
+        "dot_general": _dot_general,
+    }
+    return nn.Dense(num_outputs, **(usual | options))
+
+
+def glorot_uniform(scale: float = 1.0) -> nn.initializers.Initializer:
+    """The initialiser of Glorot & Bengio (2010), times `scale`."""
+    return nn.initializers.variance_scaling(scale**2, "fan_avg", "uniform")
 
 
 def _dot_general(

@@ -7,7 +7,7 @@ from rl3jax.policy.distributions import (
     TanhGaussian,
     distribution_over,
 )
-from rl3jax.policy.heads import HEADS, Head, PlainHead, PlanningHead
+from rl3jax.policy.heads import HEADS, Head, HyperHead, PlainHead, PlanningHead, StateHead
 from rl3jax.policy.network import Network
 from rl3jax.policy.observation import SHOWN, Field, ObservationLayout
 
@@ -19,10 +19,12 @@ __all__ = [
     "Field",
     "Gaussian",
     "Head",
+    "HyperHead",
     "Network",
     "ObservationLayout",
     "PlainHead",
     "PlanningHead",
+    "StateHead",
     "TanhGaussian",
     "distribution_over",
 ]

@@ -6,18 +6,18 @@ critic has a single output, the value.
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.checks import ConfigError
-from rl3jax.networks.layers import dense_layer
+from rl3jax.networks.layers import dense_layer, glorot_uniform
 from rl3jax.policy.distributions import ActionDistribution
 from rl3jax.policy.observation import ObservationLayout
-from rl3jax.ranges import InsideUnit, Positive
+from rl3jax.ranges import InsideUnit, Positive, Size, check_fields
 from rl3jax.registry import Registry
 from rl3jax.symlog import symexp
 
@@ -29,7 +29,11 @@ class Head(nn.Module):
         num_outputs: parameters of the distribution, or 1 for a value.
     """
 
-    num_outputs: int = 1
+    num_outputs: Size = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        super().__post_init__()
 
 
 class PlainHead(Head):
@@ -85,7 +89,7 @@ class PlanningHead(Head):
         start = math.log(self.trust / (1 - self.trust))
         layer = dense_layer(
             self.num_outputs + 2,
-            kernel_scale=START_SCALE,
+            kernel_init=glorot_uniform(START_SCALE),
             bias_init=lambda key, shape, dtype: jnp.zeros(shape, dtype).at[-1].set(start),
         )
         out = layer(features)
@@ -116,6 +120,89 @@ START_DEVIATION = -1.0
 """What a third of half the box is made of, in each dimension."""
 MOST_LOG_BETA = 3.0
 LEAST_ADVANTAGE = -30.0
+
+
+class StateHead(Head):
+    """Two dense relu layers and a plain one, on features and observation side by side.
+
+    The control of Beck et al. (2023, arXiv 2309.14970), "RNN + S": as `HyperHead` it need not carry
+    the observation through the memory, but no weights are generated.
+
+    Attributes:
+        head_width: units of either layer.
+    """
+
+    head_width: Size = 32
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "*batch F"], observation: Float[Array, "*batch D"]
+    ) -> Float[Array, "*batch num_outputs"]:
+        """The outputs."""
+        x = jnp.concatenate([features, observation], axis=-1)
+        for _ in range(2):
+            x = nn.relu(dense_layer(self.head_width)(x))
+        return dense_layer(self.num_outputs)(x)
+
+
+class HyperHead(Head):
+    """A small network that reads the observation, with weights that the features decide.
+
+    A hypernetwork for meta-RL (Beck et al. 2022, arXiv 2210.11348; 2023, arXiv 2309.14970). The
+    features give `hyper_inputs` numbers, these z, `hyper_width` numbers within ±1, and z linearly
+    all weights of two relu layers of `head_width` units and a plain one. At the start z has no say:
+    weights are the usual ones of such a network, whatever the features (their Bias-HyperInit).
+
+    Attributes:
+        head_width: units of either layer of the small network.
+        hyper_inputs: numbers that the features are brought down to.
+        hyper_width: K, length of z.
+    """
+
+    head_width: Size = 32
+    hyper_inputs: Size = 10
+    hyper_width: Size = 25
+
+    @nn.compact
+    def __call__(
+        self, features: Float[Array, "*batch F"], observation: Float[Array, "*batch D"]
+    ) -> Float[Array, "*batch num_outputs"]:
+        """The outputs."""
+        z = dense_layer(self.hyper_inputs)(features)
+        z = nn.tanh(dense_layer(self.hyper_width)(z))
+        x = observation
+        for _ in range(2):
+            x = nn.relu(GeneratedDense(self.head_width)(z, x))
+        return GeneratedDense(self.num_outputs)(z, x)
+
+
+class GeneratedDense(nn.Module):
+    """A dense layer with weights W₀ + Σₖ zₖ Wₖ, and biases likewise.
+
+    The sum is taken over the products (W₀ x, W₁ x, …), which are one: no row of a batch has a
+    weight matrix made for it. At the start W₀ is Glorot-uniform, all others are 0.
+
+    Attributes:
+        num_outputs: N, of the layer.
+    """
+
+    num_outputs: Size
+
+    @nn.compact
+    def __call__(
+        self, z: Float[Array, "*batch K"], x: Float[Array, "*batch D"]
+    ) -> Float[Array, "*batch num_outputs"]:
+        """The layer of `z`, applied to `x`."""
+        blocks = 1 + z.shape[-1]
+
+        def first_alone(key: PRNGKeyArray, shape: tuple[int, int], dtype: Any) -> Array:
+            usual = glorot_uniform()(key, (shape[0], self.num_outputs), dtype)
+            return jnp.zeros(shape, dtype).at[:, : self.num_outputs].set(usual)
+
+        products = dense_layer(blocks * self.num_outputs, kernel_init=first_alone)(x)
+        products = products.reshape(*x.shape[:-1], blocks, self.num_outputs)
+        return products[..., 0, :] + jnp.einsum("...k,...kn->...n", z, products[..., 1:, :])
+
 
 MakeHead: TypeAlias = Callable[..., Head]
 """A function of the layout and the distribution; other arguments are options."""
@@ -159,6 +246,42 @@ def _planning(
     )
 
 
+def _state(
+    layout: ObservationLayout, distribution: ActionDistribution, head_width: Size = 32
+) -> StateHead:
+    """The head that reads the observation beside the memory's features.
+
+    Args:
+        layout: of observations.
+        distribution: of actions.
+        head_width: Units of either layer of the policy's small network.
+    """
+    del layout
+    return StateHead(distribution.num_params, head_width)
+
+
+def _hyper(
+    layout: ObservationLayout,
+    distribution: ActionDistribution,
+    head_width: Size = 32,
+    hyper_inputs: Size = 10,
+    hyper_width: Size = 25,
+) -> HyperHead:
+    """The head whose weights the memory's features make.
+
+    Args:
+        layout: of observations.
+        distribution: of actions.
+        head_width: Units of either layer of the policy's small network.
+        hyper_inputs: Numbers that the features are brought down to, for the hypernetwork.
+        hyper_width: Numbers that it makes of them, of which all weights are linear.
+    """
+    del layout
+    return HyperHead(distribution.num_params, head_width, hyper_inputs, hyper_width)
+
+
 HEADS: Registry[MakeHead] = Registry(
-    "head", {"plain": _plain, "planning": _planning}, hidden=("layout", "distribution")
+    "head",
+    {"plain": _plain, "planning": _planning, "state": _state, "hyper": _hyper},
+    hidden=("layout", "distribution"),
 )

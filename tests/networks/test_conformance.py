@@ -20,7 +20,7 @@ from rl3jax.networks import (
     gru,
     make_network,
 )
-from rl3jax.policy import Network, PlainHead
+from rl3jax.policy import HyperHead, Network, PlainHead, StateHead
 from tests import children
 
 HORIZON, NUM_INPUTS, NUM_OUTPUTS = 11, 3, 2
@@ -34,11 +34,13 @@ MEMORIES = {
     "lstm": as_memory(nn.OptimizedLSTMCell(8)),
     "feed-forward": as_memory(nn.Dense(8)),
 }
-every_kind = pytest.mark.parametrize(
-    "network",
-    [Network(memory, PlainHead(NUM_OUTPUTS)) for memory in MEMORIES.values()],
-    ids=list(MEMORIES),
-)
+NETWORKS = {kind: Network(memory, PlainHead(NUM_OUTPUTS)) for kind, memory in MEMORIES.items()} | {
+    "gru, state head": Network(MEMORIES["gru"], StateHead(NUM_OUTPUTS, head_width=4)),
+    "gru, hyper head": Network(
+        MEMORIES["gru"], HyperHead(NUM_OUTPUTS, head_width=3, hyper_inputs=2, hyper_width=3)
+    ),
+}
+every_kind = pytest.mark.parametrize("network", NETWORKS.values(), ids=list(NETWORKS))
 
 
 @pytest.fixture
@@ -169,7 +171,7 @@ def test_weights_and_outputs_have_the_default_float_type(network):
 
 @every_kind
 def test_networks_are_values(network):
-    same = Network(network.memory.clone(), PlainHead(NUM_OUTPUTS))
+    same = Network(network.memory.clone(), network.head.clone())
     assert same == network
     assert hash(same) == hash(network)
     assert dataclasses.replace(network, head=PlainHead(1)) != network

@@ -1,4 +1,4 @@
-"""Heads: the planning head by hand, from an observation back to the plans, and as it starts."""
+"""Heads by hand, as wholes of parts, and as they start."""
 
 import jax
 import jax.numpy as jnp
@@ -7,13 +7,13 @@ import pytest
 
 from rl3jax import Config, make_trainer, object_level
 from rl3jax.checks import ConfigError
-from rl3jax.policy import Gaussian, PlanningHead, TanhGaussian
+from rl3jax.policy import Gaussian, HyperHead, PlanningHead, StateHead, TanhGaussian
 from rl3jax.rollout import rollouts, sample_tasks
 
+SIZES = {"n_tasks": 8, "minibatches": 2, "horizon": 12, "iterations": 1}
 GRID = {
     "env": "gridworld", "side": 5, "num_obstacle_sets": 1, "obstacle_set_len": 1,
-    "num_water_sets": 1, "num_fatal": 1, "min_goal_manhat": 2, "min_optimal_return": 0.0,
-    "n_tasks": 8, "minibatches": 2, "horizon": 12, "iterations": 1,
+    "num_water_sets": 1, "num_fatal": 1, "min_goal_manhat": 2, "min_optimal_return": 0.0, **SIZES,
 }  # fmt: skip
 
 
@@ -67,13 +67,85 @@ def test_a_fresh_policy_acts_by_its_plan(squash):
     assert (best > mixture.max(axis=-1) - 0.5).all()  # up to the little that the residual adds
 
 
-@pytest.mark.parametrize("network", ["gru", "transformer"])
-def test_the_planning_head_goes_with_any_memory(network):
-    trainer = make_trainer(Config(**GRID, network=network, width=8, temperature=0.5))
-    _, metrics = trainer.update(trainer.init(jax.random.key(0)))
+BOX = {"env": "point-robot", **SIZES}
+COARSE = {"algo": "rl3-coarse", "object_level": "value_iteration"}
+
+
+@pytest.mark.parametrize(
+    ("config", "head", "option", "value"),
+    [
+        (GRID | {"network": "gru"}, "planning", "temperature", 0.5),
+        (GRID | {"network": "transformer"}, "planning", "temperature", 0.5),
+        (GRID | COARSE, "hyper", "hyper_width", 3),
+        (BOX | {"network": "gru", "squash_actions": True}, "hyper", "hyper_inputs", 4),
+        (BOX | {"network": "lstm", "algo": "rl2"}, "state", "head_width", 5),
+    ],
+)
+def test_heads_go_with_any_memory_algorithm_and_actions(config, head, option, value):
+    trainer = make_trainer(Config(**config, width=8, head=head, **{option: value}))
+    before = trainer.init(jax.random.key(0))
+    after, metrics = trainer.update(before)
     assert np.isfinite(list(metrics.to_dict().values())).all()
-    assert trainer.settings.actor.head.temperature == 0.5
+    assert getattr(trainer.settings.actor.head, option) == value
     assert trainer.settings.critic.head.num_outputs == 1
+    old, new = (jax.tree.leaves(state.models["actor"].params["head"]) for state in (before, after))
+    assert all((a != b).any() for a, b in zip(old, new, strict=True))
+
+
+def layers_by_hand(x, *layers):
+    """Dense layers of (kernel, bias), relu between them."""
+    for kernel, bias in layers[:-1]:
+        x = jnp.maximum(x @ kernel + bias, 0)
+    kernel, bias = layers[-1]
+    return x @ kernel + bias
+
+
+def drawn(*sizes):
+    """Arrays of so many normal numbers."""
+    keys = jax.random.split(jax.random.key(0), len(sizes))
+    return [jax.random.normal(key, (size,)) for key, size in zip(keys, sizes, strict=True)]
+
+
+def test_the_state_head_by_hand():
+    head, (features, observation) = StateHead(2, head_width=3), drawn(4, 5)
+    params = head.init(jax.random.key(1), features, observation)
+    layers = [(x["kernel"], x["bias"]) for x in params["params"].values()]
+    by_hand = layers_by_hand(jnp.concatenate([features, observation]), *layers)
+    np.testing.assert_allclose(head.apply(params, features, observation), by_hand, atol=1e-6)
+
+
+def test_a_hyper_head_is_a_network_whose_weights_are_generated():
+    head, (features, observation) = (
+        HyperHead(2, head_width=5, hyper_inputs=4, hyper_width=3),
+        drawn(6, 7),
+    )
+    started = head.init(jax.random.key(1), features, observation)
+    leaves, structure = jax.tree.flatten(started)
+    values = drawn(*(leaf.size for leaf in leaves))
+    moved = [x.reshape(leaf.shape) for x, leaf in zip(values, leaves, strict=True)]
+    params = jax.tree.unflatten(structure, moved)
+
+    def by_hand(params):
+        own = params["params"]
+        z = features @ own["Dense_0"]["kernel"] + own["Dense_0"]["bias"]
+        z = jnp.tanh(z @ own["Dense_1"]["kernel"] + own["Dense_1"]["bias"])
+        layers = []
+        for i, n in enumerate((5, 5, 2)):
+            layer = own[f"GeneratedDense_{i}"]["Dense_0"]
+            kernels = layer["kernel"].reshape(-1, 4, n)  # [D, K + 1, N]
+            biases = layer["bias"].reshape(4, n)
+            kernel = kernels[:, 0] + sum(z[k] * kernels[:, k + 1] for k in range(3))
+            layers.append((kernel, biases[0] + sum(z[k] * biases[k + 1] for k in range(3))))
+        return layers_by_hand(observation, *layers)
+
+    logits = head.apply(params, features, observation)
+    np.testing.assert_allclose(logits, by_hand(params), rtol=1e-4)
+    # At the start features have no say, and the weights are those of any network.
+    logits = head.apply(started, features, observation)
+    np.testing.assert_array_equal(head.apply(started, -features, observation), logits)
+    kernel = started["params"]["GeneratedDense_1"]["Dense_0"]["kernel"]
+    assert (kernel[:, 5:] == 0).all()
+    assert 0.7 < jnp.abs(kernel[:, :5]).max() / np.sqrt(6 / 10) <= 1
 
 
 @pytest.mark.parametrize(
@@ -87,9 +159,11 @@ def test_the_planning_head_goes_with_any_memory(network):
         ({"env": "mdp", "head": "plain", "temperature": 1.0}, "temperature is an option of head"),
         ({"env": "gridworld", "temperature": 0.0}, "temperature must be larger than 0"),
         ({"env": "gridworld", "trust": 1.0}, r"trust must lie in \(0, 1\)"),
+        ({"head": "state", "hyper_width": 3}, "hyper_width is an option of head hyper"),
+        ({"head": "hyper", "head_width": 0}, "head_width must be at least 1, not 0"),
     ],
 )
-def test_what_a_planning_head_needs_is_said_in_one_line(changes, message):
+def test_what_a_head_needs_is_said_in_one_line(changes, message):
     with pytest.raises(ConfigError, match=message) as error:
         make_trainer(Config(**{"head": "planning"} | changes))
     assert "\n" not in str(error.value)
