@@ -31,6 +31,7 @@ class Trajectory:
         summary: `[1, ...]`, what the meta-episode says of the learner's parameters.
         waiting: `[T]` bool, whether the episode had ended and waited, so that the action did
             nothing; empty where no episode waits.
+        evidence: `[T, ...]`, what the agent's belief learns from; empty where none does.
     """
 
     observation: Any
@@ -43,6 +44,7 @@ class Trajectory:
     out_of_range: jax.Array
     summary: Any = ()
     waiting: Any = ()
+    evidence: Any = ()
 
 
 class _Carry(NamedTuple):
@@ -78,6 +80,7 @@ def rollout(
         agent_carry = agent.observe(
             agent_carry, action, reward, s_next, ended, truncated, s_now, *waits
         )
+        transition = Transitions(s, action, reward, s_next, ended)
         recorded = Trajectory(
             observation=decision.observation,
             behaviour=decision.behaviour,
@@ -88,8 +91,8 @@ def rollout(
             overflowed=jnp.asarray(agent.overflowed(agent_carry), bool),
             out_of_range=env.is_out_of_range(s_next) | env.is_out_of_range(s_now),
             waiting=waits[0] if waits else (),
+            evidence=agent.evidence(transition),
         )
-        transition = Transitions(s, action, reward, s_next, ended)
         return _Carry(key, env_state, agent_carry), (recorded, transition)
 
     _, env_state = env.reset(key_reset, task)

@@ -129,6 +129,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "layers": st.integers(1, 2),
     "heads": st.sampled_from([1, 2, 4]),
     "object_level": st.sampled_from(["value_iteration", "q_learning", "local_model"]),
+    "belief": st.sampled_from(["none", "varibad"]),
     "head": st.sampled_from(["plain", "planning", "state", "hyper"]),
     "temperature": _POSITIVE,
     "prior": st.sampled_from(["none", "pooled", "learned"]),
