@@ -11,8 +11,9 @@ that of the product's rate just then which the matrix products in the compiled p
 whose length is known only when they run, as of planning to a tolerance, count one pass. Compilation
 and a warm-up are not in the times.
 
-Markov and GRU rows have the hyper-parameters of our own; transformer rows those of preset paper-v4
-without its KL stop, so that all iterations do equal work, and with fewer tasks on gridworlds.
+Markov and recurrent rows have the hyper-parameters of our own; transformer rows those of preset
+paper-v4 without its KL stop, so that all iterations do equal work, and with fewer tasks on
+gridworlds. Recurrent memories other than the GRU are compared with it on bandits.
 Accelerators get more tasks and longer meta-episodes, and gridworlds there our own planning.
 """
 
@@ -56,10 +57,14 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
 NETWORKS: dict[str, dict[str, Any]] = {
     "markov-64": {"network": "markov", "width": 64, "epochs": 4},
     "gru-128": {"network": "gru", "width": 128, "epochs": 8},
+    "mingru-128": {"network": "mingru", "width": 128, "epochs": 8},
+    "s5-64": {"network": "s5", "width": 64, "epochs": 8},
     "transformer-64": {
         "network": "transformer", "width": 64, "preset": "paper-v4", "kl_limit": math.inf,
     },
 }  # fmt: skip
+GRU = "gru-128"
+LIKE_GRU = ("mingru-128", "s5-64")  # on bandits, in as many tasks, and compared with it
 ENVIRONMENTS_OF_ACCELERATORS: dict[str, dict[str, Any]] = {
     "bandit": {"horizon": 100},
     "mdp": {"horizon": 500},
@@ -143,7 +148,9 @@ def all_rows() -> dict[str, dict[str, Any]]:
     tasks = TASKS if on_cpu else TASKS_OF_ACCELERATORS
     rows = {}
     for env, network in itertools.product(environments, NETWORKS):
-        n_tasks, minibatch_tasks = tasks[env, network]
+        if network in LIKE_GRU and env != "bandit":
+            continue
+        n_tasks, minibatch_tasks = tasks[env, GRU if network in LIKE_GRU else network]
         for algo in (BASE, "rl3", "rl3-coarse") if env == "gridworld" else (BASE, "rl3"):
             rows[f"{env} {algo} {network}"] = {
                 "env": env,
@@ -208,15 +215,17 @@ def figures_of(measured: Timed) -> dict[str, Any]:
     }
 
 
-def ratios_of(rows: dict[str, Timed]) -> dict[str, dict[str, float]]:
-    """Time of an iteration over that of RL2's in the same turn, by row that has such a one."""
-    ratios = {}
+def ratios_of(rows: dict[str, Timed]) -> dict[str, dict[str, dict[str, float]]]:
+    """Time of an iteration over another row's in the same turn, by that row and by row."""
+    ratios: dict[str, dict[str, dict[str, float]]] = {"RL2": {}, "the GRU": {}}
     for name, own in rows.items():
         env, algo, network = name.split()
-        base = rows.get(f"{env} {BASE} {network}")
-        if algo != BASE and base is not None:
-            pairs = zip(own.row.seconds, base.row.seconds, strict=True)
-            ratios[name] = summary([a / b for a, b in pairs])
+        others = {"RL2": f"{env} {BASE} {network}"} if algo != BASE else {}
+        others |= {"the GRU": f"{env} {algo} {GRU}"} if network in LIKE_GRU else {}
+        for title, other in others.items():
+            if other in rows:
+                pairs = zip(own.row.seconds, rows[other].row.seconds, strict=True)
+                ratios[title][name] = summary([a / b for a, b in pairs])
     return ratios
 
 
@@ -274,13 +283,13 @@ def cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def ratio_table_of(report: dict[str, Any]) -> Table:
-    """What RL3 costs."""
-    table = Table(title="time of an iteration over RL2's")
+def ratio_table_of(title: str, ratios: dict[str, dict[str, float]]) -> Table:
+    """What RL3 costs, or another memory than the GRU."""
+    table = Table(title=f"time of an iteration over that of {title}")
     table.add_column("row")
     for column in ("ratio", "range"):
         table.add_column(column, justify="right")
-    for name, ratio in report["ratios"].items():
+    for name, ratio in ratios.items():
         table.add_row(name, f"{ratio['median']:.2f}", f"{ratio['low']:.2f} – {ratio['high']:.2f}")
     return table
 
@@ -368,8 +377,9 @@ def main() -> None:
     except ConfigError as error:
         sys.exit(str(error))  # of --devices
     console.print(table_of(report))
-    if report["ratios"]:
-        console.print(ratio_table_of(report))
+    for title, ratios in report["ratios"].items():
+        if ratios:
+            console.print(ratio_table_of(title, ratios))
     console.print(f"the most that this process held: {report['resident_mebibytes']:,.0f} MiB")
     save(report, args.out, picture(report))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 RETURN, NORMALISED = "return", "normalised"
+SCORE = "2 × mean reward − 1"
 TO_CONVERGE = "iterations to converge, of RL²'s"
 TO_MATCH = "iterations to match RL², of RL²'s"
 
@@ -30,7 +31,8 @@ class Published:
 
     Attributes:
         row, contender: whose it is.
-        measure: what of: a return, an oracle-normalised score, or a fraction of iterations.
+        measure: what of: a return, an oracle-normalised score, POPGym's score, or a fraction of
+            iterations.
         value, stderr: the number, and its standard error where one was given.
         source: key of `sources()`.
     """

@@ -50,7 +50,7 @@ def test_a_saved_agent_is_the_same_agent(tmp_path, network, algo, options):
     chex.assert_trees_all_equal(loaded, agent)
 
 
-@pytest.mark.parametrize("network", ["gru", "transformer"])
+@pytest.mark.parametrize("network", ["gru", "s5", "transformer"])
 def test_an_agent_acts_in_the_precision_of_the_process(tmp_path, network):
     save_agent(tmp_path / "a", make_agent(network=network))
     with jax.enable_x64(True):

@@ -65,7 +65,7 @@ from rl3jax import Config, make_trainer
 for backend in ("cpu", "gpu"):
     jax.default_backend = lambda backend=backend: backend
     rows = throughput.all_rows()
-    assert len(rows) == 21
+    assert len(rows) == 25
     for options in rows.values():
         make_trainer(Config(**options, devices=1))
 """

@@ -24,13 +24,16 @@ def test_resolve_leaves_no_shared_field_open():
         "value_iteration": {"max_sweeps", "successor_slots", "optimism"},
         "local_model": {"optimism"},
         "linear_model": {"anchors_along"},
+        "markov": set(),
+        "gru": {"width", "embedding"},
     }
     for env in [*ENVIRONMENTS, "rl3jax.envs:Bandit"]:
         config = Config(env=env).resolve()
         missing = {name for name, value in config.to_dict().items() if value is None}
         missing -= set(config.parts[0].options)
         decided = env_class(env).training_defaults(config.algo, config.horizon).keys()
-        assert missing == (open_by_design | open_in[config.object_level]) - decided
+        open_here = open_in[config.object_level] | open_in[config.network]
+        assert missing == (open_by_design | open_here) - decided
 
 
 def test_resolve_is_idempotent_and_keeps_what_was_given():

@@ -29,7 +29,7 @@ SIZES = {
         "num_fatal": 1, "min_goal_manhat": 2,
     },
 }  # fmt: skip
-NETWORKS = ("markov", "gru", "transformer", "varibad")
+NETWORKS = ("markov", "gru", "mingru", "s5", "transformer", "varibad")
 VARIBAD = {"network": "markov", "belief": "varibad", "head": "hyper"}
 COMBINATIONS = [
     *itertools.product(("rl2", "rl3"), NETWORKS, SIZES),

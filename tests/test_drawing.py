@@ -24,6 +24,7 @@ from rl3jax.drawing.pictures import film_moments, film_seconds, frames, panels
 from rl3jax.drawing.random_mdp import optimal_q
 from rl3jax.drawing.view import number
 from rl3jax.envs import Bandit
+from rl3jax.envs.gridnavi import GridNaviTask
 from rl3jax.envs.gridworld import (
     FATAL,
     GOAL,
@@ -433,6 +434,27 @@ def test_tiles_of_a_gridworld_have_their_colours(worlds):
     red, green, blue = at(10, 10)
     assert green > red + 30
     assert green > blue
+
+
+def test_up_is_up_in_gridnavi():
+    """A walk of two steps, up and right; the goal is the cell above."""
+    env, task = make_env("gridnavi"), GridNaviTask(jnp.int32(11))
+    states, none = np.array([0, 5, 6]), np.zeros(2, bool)
+    episode = MetaEpisode(
+        env=env, task=task, learner=None, state=states, entered=states, q=None,
+        action=np.array([1, 2]), reward=np.full(2, -0.1), terminated=none, truncated=none,
+    )  # fmt: skip
+    (image,) = frames({"": episode}, [2], dpi=100)
+    side = (image.shape[1] - 24) / 5
+
+    def at(row, column):
+        y, x = int(92 + (4 - row + 0.2) * side), int(12 + (column + 0.2) * side)
+        return np.median(image[y : y + 10, x : x + 10].reshape(-1, 3).astype(int), axis=0)
+
+    red, green, _ = at(2, 1)
+    assert green > red + 30
+    assert np.ptp(at(4, 4)) < 10
+    assert panels({"": episode}, dpi=40).shape[1] > 0
 
 
 def test_beliefs_are_drawn_beside_the_map_of_whom_has_them(worlds):

@@ -31,7 +31,8 @@ FLOOR = {room: floor for floor, rooms in enumerate(HOUSE) for room in rooms}
 # Pairs that the floors would allow and the plan does not.
 STRANGERS = {(room, "envs") for room in ("learning", "networks", "object_level", "policy")}
 # Modules of rl3jax/envs named after an environment, or NAME_something, belong to it alone.
-ENVIRONMENTS = ("bandit", "random_mdp", "gridworld", "classic_control", "point_robot")
+ENVIRONMENTS = ("bandit", "random_mdp", "gridworld", "gridnavi", "classic_control", "point_robot",
+                "repeat_previous", "t_maze")  # fmt: skip
 
 
 def module_name(path: Path, root: Path = ROOT) -> str:

@@ -13,13 +13,14 @@ from rl3jax.baselines.bayes_optimal import MAX_ENTRIES, BayesOptimalAgent, table
 from rl3jax.baselines.beb import BebAgent
 from rl3jax.baselines.gittins import GittinsAgent
 from rl3jax.baselines.greedy import certainty_equivalence, epsilon_greedy_q_learning
+from rl3jax.baselines.gridnavi import GridNaviAgent
 from rl3jax.baselines.optimal import OptimalPolicy
 from rl3jax.baselines.psrl import OptimisticPsrlAgent, PsrlAgent
 from rl3jax.baselines.tuning import best_constant
 from rl3jax.baselines.ucrl2 import Ucrl2Agent
 from rl3jax.baselines.uniform import uniform_agent
 from rl3jax.checks import ConfigError, check_choice
-from rl3jax.envs import Environment, TaskDistribution
+from rl3jax.envs import Environment, GridNavi, TaskDistribution
 
 AgentOrMaker = Agent | Callable[[Any], Agent]
 """An agent, or a hashable function from a task to the agent that knows it."""
@@ -51,10 +52,11 @@ BANDIT = Domain(
     "bandits",
     lambda env, horizon: TABULAR.holds(env, horizon) and env.num_states == env.task_horizon == 1,
 )
-SMALL_BANDIT = Domain(
-    "bandits of few arms and pulls",
+SOLVED = Domain(
+    "bandits of few arms and pulls, and gridnavi",
     lambda env, horizon: (
-        BANDIT.holds(env, horizon) and table_entries(env.num_actions, horizon) <= MAX_ENTRIES
+        isinstance(env, GridNavi)
+        or (BANDIT.holds(env, horizon) and table_entries(env.num_actions, horizon) <= MAX_ENTRIES)
     ),
 )
 EPISODIC = Domain(
@@ -106,8 +108,12 @@ BASELINES: dict[str, Baseline] = {
     ),
     "bayes-optimal": Baseline(
         "Bayes-optimal",
-        SMALL_BANDIT,
-        lambda env, horizon: BayesOptimalAgent.create(env.num_actions, horizon),
+        SOLVED,
+        lambda env, horizon: (
+            GridNaviAgent.create(horizon)
+            if isinstance(env, GridNavi)
+            else BayesOptimalAgent.create(env.num_actions, horizon)
+        ),
     ),
     "psrl": Baseline("PSRL", EPISODIC, lambda env, horizon: PsrlAgent.for_env(env)),
     # The prior with which the scores of Duan et al. (2016) are reproduced.

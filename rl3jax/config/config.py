@@ -76,25 +76,26 @@ class Config:
 
     # --- what is trained ------------------------------------------------------------------------
     env: str = "bandit"
-    """Environment: bandit, mdp, gridworld, pendulum, mountain-car, cartpole, acrobot, point-robot,
-    or module:Class for one of your own."""
+    """Environment: bandit, mdp, gridworld, gridnavi, pendulum, mountain-car, cartpole, acrobot,
+    point-robot, repeat-previous, t-maze, or module:Class for one of your own."""
     variation: str | None = None
     """Task distribution to train on, for instance ood or 11x11. None: the environment's own."""
     algo: str = "rl3"
     """rl3 (the policy sees object-level value estimates), rl3-coarse (those of clusters of states)
     or rl2 (none)."""
     network: str | None = None
-    """markov, gru, lstm or transformer. None: markov; paper presets: transformer."""
+    """markov, gru, mingru, lstm, s5 or transformer. None: markov; paper presets: transformer."""
     width: Size | None = None
-    """Units: layer width (markov), GRU units, or the transformer's d. None: 128, 256, 64; paper:
-    markov 64."""
+    """Units: layer width (markov, s5), units of the recurrent layers (gru, mingru, lstm), or the
+    transformer's d. None: markov, mingru, lstm 128, gru 256, else 64; paper: markov 64."""
     object_level: str | None = None
     """Object-level RL of rl3: value_iteration, q_learning, local_model or linear_model. None:
-    gridworld under rl3 local_model, physics and point-robot linear_model, else value_iteration."""
+    gridworld and gridnavi under rl3 local_model, states that are vectors linear_model, else
+    value_iteration."""
     head: str | None = None
     """Of the policy: plain, planning (it starts as the object-level plan), state (it reads the
     observation beside the memory's features) or hyper (these make the weights of a network that
-    reads it). None: gridworld under rl3 with local_model planning, else plain."""
+    reads it). None: gridworld and gridnavi under rl3 with local_model planning, else plain."""
     belief: str | None = None
     """About the task: none, or varibad (learned from all tasks, shown to the policy, and its only
     memory: network markov). None: none."""
@@ -109,7 +110,8 @@ class Config:
     """Tasks, hence meta-episodes, per iteration. None: bandit 4096, gridworld 512 (of
     other learners than local_model 128), point-robot 512, physics 256, else 1024."""
     horizon: Size | None = None
-    """Interaction budget of a meta-episode, in env steps. None: 100."""
+    """Interaction budget of a meta-episode, in env steps. None: the environment's own,
+    often 100."""
     iterations: Size | None = None
     """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 60 (of other
     learners than local_model 800), else 300."""

@@ -72,8 +72,8 @@ def render_episode(
     Args:
         agents: an agent, a function from a task to the agent that knows it, or several of either
             by name, drawn side by side in the same task with the same chance.
-        env: a bandit, random MDP, gridworld, pendulum, mountain car, cart pole, acrobot or point
-            robot, or derived from one.
+        env: a bandit, random MDP, gridworld, gridnavi, pendulum, mountain car, cart pole, acrobot
+            or point robot, or derived from one.
         horizon: env steps of the meta-episode.
         key: decides all chance, and the task unless that is given; consumed.
         task: the task; `None` draws one.

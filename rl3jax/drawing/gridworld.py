@@ -1,10 +1,11 @@
 """Gridworlds: tiles, the agent and its trail, and known states shaded by their value."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ from typing_extensions import override
 
 from rl3jax.drawing.episode import MetaEpisode
 from rl3jax.drawing.view import FAINT, HATCH, HEAD, INK, MARGIN, View, ink_on, number, squares
-from rl3jax.envs import Environment, Gridworld
+from rl3jax.envs import Environment
 from rl3jax.envs.gridworld import (
     ACTIONS,
     FATAL,
@@ -77,6 +78,7 @@ class GridworldView(View):
     stacked = False
     columns = 3
     legend_height = 0.95
+    actions: ClassVar[tuple[str, ...]] = ACTIONS
 
     @override
     @staticmethod
@@ -95,7 +97,7 @@ class GridworldView(View):
     @override
     @staticmethod
     def landmarks(episode: MetaEpisode) -> dict[int, str]:
-        tiles = episode.task.tiles.ravel()[episode.entered]
+        tiles = GridworldView.tiles_of(episode)[episode.entered]
         found = {"first at the goal": GOAL, "first fatal tile": FATAL}
         moments = {name: np.flatnonzero(tiles == tile) for name, tile in found.items()}
         marks = {int(where[0]): name for name, where in moments.items() if len(where)}
@@ -107,34 +109,19 @@ class GridworldView(View):
     @override
     @staticmethod
     def legend(figure: SubFigure, width: float, scales: Scales) -> None:
-        handles = [tile_patch(tile) for tile in TILES]
-        unknown = Patch(facecolor="white", edgecolor=FAINT, hatch=HATCH, label="not visited yet")
-        agent = Line2D([], [], linestyle="", label="agent, its trail", **RING)
-        is_wide = width > 8
-        figure.legend(
-            handles=[*handles, unknown, agent],
-            loc="center left",
-            bbox_to_anchor=(MARGIN / width / 2, 0.5),
-            ncols=5 if is_wide else 3,
-            fontsize=8.5 if is_wide else 7.5,
-            frameon=False,
-            columnspacing=1.2,
-            handlelength=1.4,
-        )
-        if scales is not None:
-            bar_width = min(0.32 * width, 3.0)
-            bar = figure.add_axes((1 - (bar_width + 0.3) / width, 0.5, bar_width / width, 0.16))
-            mapped = ScalarMappable(scales, VALUES)
-            figure.colorbar(mapped, cax=bar, orientation="horizontal", ticks=MaxNLocator(5))
-            bar.tick_params(labelsize=7.5, length=2)
-            bar.set_title("V(s) = max Q(s, ·)", size=8.5, pad=3)
+        explain(figure, width, scales, list(TILES))
+
+    @staticmethod
+    def tiles_of(episode: MetaEpisode) -> Int[np.ndarray, " S"]:
+        """The code of each state's tile."""
+        return episode.task.tiles.ravel()
 
     # --- artists ---
 
     @override
     def make(self, scales: Scales) -> list[Artist]:
         axes, self._norm = self.make_axes(), scales
-        self._tiles = self.episode.task.tiles.ravel()
+        self._tiles = self.tiles_of(self.episode)
         self._is_end = np.isin(self._tiles, (GOAL, FATAL))
         self._values = None if self.episode.q is None else self.episode.q.max(axis=-1)
         self._is_numbered = self.side <= MOST_NUMBERED
@@ -145,8 +132,8 @@ class GridworldView(View):
     def make_axes(self) -> Axes:
         """Axes of the grid, and where its tiles lie."""
         env = self.episode.env
-        assert isinstance(env, Gridworld)
-        self.side = side = env.side
+        assert isinstance(env, Environment)
+        self.side = side = math.isqrt(env.num_states)
         self._row, self._column = np.divmod(np.arange(env.num_states), side)
         self._point = 72 * GRID / side  # of a tile, in points
         self._axes = self.axes(MARGIN, MARGIN, GRID, GRID)
@@ -199,7 +186,7 @@ class GridworldView(View):
     def last_step(self, moment: int) -> str:
         e = self.episode
         reached = {GOAL: " to the goal", FATAL: " onto a fatal tile"}
-        return ACTIONS[e.action[moment - 1]] + reached.get(self._tiles[e.entered[moment]], "")
+        return self.actions[e.action[moment - 1]] + reached.get(self._tiles[e.entered[moment]], "")
 
     @override
     def move(self, moment: int) -> None:
@@ -233,6 +220,31 @@ class GridworldView(View):
         else:
             values = VALUES(self._norm(self._values[moment]))
         return np.where(self._is_end[:, None], tiles, values)
+
+
+def explain(figure: SubFigure, width: float, scales: Scales, tiles: Sequence[int]) -> None:
+    """The legend of these tiles, of what moves and of values."""
+    handles = [tile_patch(tile) for tile in tiles]
+    unknown = Patch(facecolor="white", edgecolor=FAINT, hatch=HATCH, label="not visited yet")
+    agent = Line2D([], [], linestyle="", label="agent, its trail", **RING)
+    is_wide = width > 8
+    figure.legend(
+        handles=[*handles, unknown, agent],
+        loc="center left",
+        bbox_to_anchor=(MARGIN / width / 2, 0.5),
+        ncols=5 if is_wide else 3,
+        fontsize=8.5 if is_wide else 7.5,
+        frameon=False,
+        columnspacing=1.2,
+        handlelength=1.4,
+    )
+    if scales is not None:
+        bar_width = min(0.32 * width, 3.0)
+        bar = figure.add_axes((1 - (bar_width + 0.3) / width, 0.5, bar_width / width, 0.16))
+        mapped = ScalarMappable(scales, VALUES)
+        figure.colorbar(mapped, cax=bar, orientation="horizontal", ticks=MaxNLocator(5))
+        bar.tick_params(labelsize=7.5, length=2)
+        bar.set_title("V(s) = max Q(s, ·)", size=8.5, pad=3)
 
 
 def _largest_value(episode: MetaEpisode) -> float:

@@ -13,6 +13,7 @@ from rl3jax.checks import ConfigError
 from rl3jax.drawing.bandit import BanditView
 from rl3jax.drawing.beliefs import BeliefView
 from rl3jax.drawing.episode import MetaEpisode, key_moments
+from rl3jax.drawing.gridnavi import GridNaviView
 from rl3jax.drawing.gridworld import GridworldView
 from rl3jax.drawing.motion import (
     AcrobotView,
@@ -28,6 +29,7 @@ from rl3jax.envs import (
     Bandit,
     Binned,
     CartPole,
+    GridNavi,
     Gridworld,
     MountainCar,
     Pendulum,
@@ -40,6 +42,7 @@ VIEWS: dict[type[TaskDistribution], type[View]] = {
     Bandit: BanditView,
     RandomMdp: RandomMdpView,
     Gridworld: GridworldView,
+    GridNavi: GridNaviView,
     Pendulum: PendulumView,
     MountainCar: MountainCarView,
     CartPole: CartPoleView,

@@ -20,10 +20,13 @@ from rl3jax.envs.base import (
 )
 from rl3jax.envs.binned import Binned
 from rl3jax.envs.classic_control import Acrobot, CartPole, MountainCar, Pendulum
+from rl3jax.envs.gridnavi import GridNavi
 from rl3jax.envs.gridworld import Gridworld
 from rl3jax.envs.gymnax_tasks import GymnaxTasks
 from rl3jax.envs.point_robot import PointRobot
 from rl3jax.envs.random_mdp import RandomMdp
+from rl3jax.envs.repeat_previous import RepeatPrevious
+from rl3jax.envs.t_maze import TMaze
 from rl3jax.envs.vector import Advance, VectorEnvironment, VectorState
 from rl3jax.ranges import PLAIN
 from rl3jax.registry import REQUIRED, Registry
@@ -37,15 +40,18 @@ __all__ = [
     "CartPole",
     "EnvState",
     "Environment",
+    "GridNavi",
     "Gridworld",
     "GymnaxTasks",
     "MountainCar",
     "Pendulum",
     "PointRobot",
     "RandomMdp",
+    "RepeatPrevious",
     "ScaledFeatures",
     "State",
     "StateFeatures",
+    "TMaze",
     "TabularFeatures",
     "TabularModel",
     "TaskDistribution",
@@ -68,11 +74,14 @@ ENVIRONMENTS: Registry[type[TaskDistribution]] = Registry(
         "bandit": Bandit,
         "mdp": RandomMdp,
         "gridworld": Gridworld,
+        "gridnavi": GridNavi,
         "pendulum": Pendulum,
         "mountain-car": MountainCar,
         "cartpole": CartPole,
         "acrobot": Acrobot,
         "point-robot": PointRobot,
+        "repeat-previous": RepeatPrevious,
+        "t-maze": TMaze,
     },
     hidden=("variation",),
 )

@@ -11,6 +11,17 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rl3jax.envs.base import Environment, TabularModel, Transition
 from rl3jax.ranges import OneOf, Size
 
+POPGYM: dict[str, tuple[int, int]] = {
+    "popgym-easy": (10, 200),
+    "popgym-medium": (20, 400),
+    "popgym-hard": (30, 600),
+}
+"""Arms and pulls of POPGym's MultiarmedBandit (Morad et al. 2023), whose arms are as in "iid"."""
+VARIATIONS = ("iid", "ood", *POPGYM)
+_USUAL = (5, 100)
+
+_BY_VARIATION: Any = None
+
 
 @struct.dataclass
 class BanditTask:
@@ -29,18 +40,29 @@ class Bandit(Environment):
 
     An arm pays 1 with its success probability, else 0. Success probabilities are U(0, 1)
     (variation "iid"), or normal with mean and standard deviation 0.5, clipped to [0, 1] ("ood").
+    The other variations, U(0, 1) as well, have the arms and budgets of `POPGYM`.
 
     Raises:
         ValueError: on construction, for a number of arms that is no positive integer, or an
             unknown variation.
     """
 
-    num_arms: Size = 5
-    """Arms."""
-    variation: Annotated[str, OneOf(("iid", "ood"))] = "iid"
+    num_arms: Size = _BY_VARIATION
+    """Arms. None: popgym-easy 10, popgym-medium 20, popgym-hard 30, else 5."""
+    variation: Annotated[str, OneOf(VARIATIONS)] = "iid"
 
     num_states = 1
     task_horizon = 1
+
+    def __post_init__(self) -> None:
+        if self.num_arms is None:
+            object.__setattr__(self, "num_arms", POPGYM.get(self.variation, _USUAL)[0])
+        super().__post_init__()
+
+    @classmethod
+    def training_horizon(cls, variation: str | None) -> int:
+        """That of POPGym's variations, else 100."""
+        return POPGYM.get(variation or "", _USUAL)[1]
 
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:

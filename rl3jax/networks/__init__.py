@@ -10,16 +10,20 @@ from rl3jax.networks.base import Memory
 from rl3jax.networks.flax_modules import FeedForward, Recurrent, as_memory
 from rl3jax.networks.gru import Gru
 from rl3jax.networks.markov import Markov
+from rl3jax.networks.mingru import MinGru
+from rl3jax.networks.s5 import S5
 from rl3jax.networks.transformer import Transformer
 from rl3jax.ranges import Size, check_value
 from rl3jax.registry import Registry
 
 __all__ = [
     "NETWORKS",
+    "S5",
     "FeedForward",
     "Gru",
     "Markov",
     "Memory",
+    "MinGru",
     "Recurrent",
     "Transformer",
     "as_memory",
@@ -39,7 +43,14 @@ def lstm(width: Size = 128) -> nn.Module:
 
 NETWORKS: Registry[Any] = Registry(
     "network",
-    {"markov": Markov, "gru": Gru, "transformer": Transformer, "lstm": lstm},
+    {
+        "markov": Markov,
+        "gru": Gru,
+        "mingru": MinGru,
+        "transformer": Transformer,
+        "lstm": lstm,
+        "s5": S5,
+    },
     hidden=("width", "horizon", "name", "parent"),
 )
 
@@ -55,10 +66,10 @@ def make_network(name: str, *, width: int | None = None, horizon: int, **options
     """Makes a memory of a kind named in `NETWORKS`.
 
     Args:
-        name: "markov", "gru", "transformer", "lstm", or one that was registered.
-        width: units of a layer (markov), of the recurrent layer (gru, lstm) or size of the
-            embeddings (transformer); the kind's own default if None.
-        horizon: steps of the meta-episodes it will be trained on; only the transformer needs it.
+        name: "markov", "gru", "mingru", "transformer", "lstm", "s5", or one that was registered.
+        width: units of a layer (markov), of the recurrent layers (gru, mingru, lstm) or size of
+            the embeddings (transformer, s5); the kind's own default if None.
+        horizon: steps of the meta-episodes it will be trained on; for the transformer and mingru.
         **options: the kind's other sizes; None is its own default.
 
     Raises:

@@ -32,9 +32,8 @@ def init_dense(key: PRNGKeyArray, num_inputs: int, num_outputs: int, blocks: int
 
 def dense(layer: Dense, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
     """Returns `x @ kernel + bias`."""
-    # As rows of one matrix: the kernel's gradient is then a single plain product, and much faster.
-    rows = x.reshape(-1, x.shape[-1])
-    return (_product(rows, layer.kernel) + layer.bias[None]).reshape(*x.shape[:-1], -1)
+    y = product(x, layer.kernel)
+    return y + jnp.broadcast_to(layer.bias, y.shape)
 
 
 def dense_layer(num_outputs: int, **options: Any) -> nn.Dense:
@@ -65,6 +64,14 @@ def _dot_general(
 ) -> Float[Array, "*batch outputs"]:
     """The product that flax asks for in a dense layer."""
     del dimension_numbers, precision
+    return product(x, kernel)
+
+
+def product(
+    x: Float[Array, "*batch inputs"], kernel: Float[Array, "inputs outputs"]
+) -> Float[Array, "*batch outputs"]:
+    """Returns `x @ kernel`."""
+    # As rows of one matrix: the kernel's gradient is then a single plain product, and much faster.
     return _product(x.reshape(-1, x.shape[-1]), kernel).reshape(*x.shape[:-1], -1)
 
 
@@ -112,8 +119,13 @@ def init_layer_norm(num_features: int) -> LayerNorm:
 
 def layer_norm(layer: LayerNorm, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     """Brings the last axis to mean 0 and variance 1, then scales and shifts it."""
-    rows = jax.nn.standardize(x.reshape(-1, x.shape[-1]), axis=-1, epsilon=1e-5)
+    rows = standardised(x.reshape(-1, x.shape[-1]))
     return (rows * layer.scale[None] + layer.bias[None]).reshape(x.shape)
+
+
+def standardised(x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+    """Brings the last axis to mean 0 and variance 1; a dense layer after it can scale and shift."""
+    return jax.nn.standardize(x, axis=-1, epsilon=1e-5)
 
 
 def in_default_float(x: Array) -> Array:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from rl3jax.envs import Bandit, EnvState
+from rl3jax import Config
+from rl3jax.envs import Bandit, EnvState, describe_env
 from rl3jax.envs.bandit import BanditTask
 
 
@@ -63,11 +64,27 @@ def test_the_model_of_a_bandit():
     np.testing.assert_array_equal(model.terminal, [False])
 
 
-@pytest.mark.parametrize("num_arms", [0, -1, 2.5, "5", True, None])
+@pytest.mark.parametrize("num_arms", [0, -1, 2.5, "5", True])
 def test_a_bandit_needs_a_whole_number_of_arms(num_arms, unchecked):
     with pytest.raises(ValueError, match=r"num_arms must be (at least 1|a whole number)") as error:
         unchecked(Bandit)(num_arms=num_arms)
     assert repr(num_arms) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variation", "num_arms", "horizon"),
+    [("iid", 5, 100), ("popgym-easy", 10, 200), ("popgym-medium", 20, 400),
+     ("popgym-hard", 30, 600)],
+)  # fmt: skip
+def test_a_variation_has_its_arms_and_its_budget(variation, num_arms, horizon):
+    assert Bandit(variation=variation) == Bandit(num_arms, variation)
+    assert Bandit(num_arms=3, variation=variation).num_actions == 3
+    config = Config(env="bandit", variation=variation).resolve()
+    assert (config.horizon, config.num_arms) == (horizon, None)
+    assert describe_env(Bandit(variation=variation)).get("num_arms") is None
+    probs = success_probs(Bandit(variation=variation), n_tasks=200)
+    assert probs.shape == (200, num_arms)
+    assert scipy.stats.kstest(probs.ravel(), "uniform").pvalue > 1e-3
 
 
 def test_an_unknown_variation_is_refused():

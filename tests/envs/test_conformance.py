@@ -71,6 +71,7 @@ ENVS = {
     "mdp-ood-uniform-reward": make_env("mdp", variation="ood-uniform-reward", **SMALL),
     "gridworld-11x11": make_env("gridworld", variation="11x11"),
     "gridworld-small": make_env("gridworld", **SMALL_GRID),
+    "gridnavi": make_env("gridnavi"),
     "corridor": Corridor(),
     "corridor-limited": Corridor(task_horizon=3),
 }
@@ -339,8 +340,8 @@ def test_starts_are_those_of_the_model(env, task):
 
 
 def test_tasks_differ(env):
-    tasks = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(11), 2))
-    assert any((leaf[0] != leaf[1]).any() for leaf in jax.tree.leaves(tasks))
+    tasks = jax.vmap(env.sample_task)(jax.random.split(jax.random.key(11), 3))
+    assert any((leaf[1:] != leaf[:1]).any() for leaf in jax.tree.leaves(tasks))
 
 
 def test_double_precision_is_used_when_enabled(env):

@@ -48,7 +48,9 @@ def test_names_make_environments():
     assert make_env("bandit", num_arms=7, variation="ood") == Bandit(7, "ood")
     assert make_env("mdp", variation="ood") == RandomMdp(variation="ood-dirichlet")
     vectors = {"pendulum", "mountain-car", "cartpole", "acrobot", "point-robot"}
-    assert set(ENVIRONMENTS) == {"bandit", "mdp", "gridworld"} | vectors
+    vectors |= {"repeat-previous", "t-maze"}
+    assert set(ENVIRONMENTS) == {"bandit", "mdp", "gridworld", "gridnavi"} | vectors
+    assert make_env("bandit", variation="popgym-hard") == Bandit(30, "popgym-hard")
     assert make_env("pendulum", mass_low=0.5) == Pendulum() != Pendulum("packer-r")
 
 
@@ -63,7 +65,7 @@ def test_options_are_the_fields():
     ("call", "message"),
     [
         (lambda: make_env("bandti"), r"unknown env 'bandti'; did you mean 'bandit'\?.*mdp.*module"),
-        (lambda: make_env(""), "unknown env ''.*bandit, cartpole, gridworld, mdp"),
+        (lambda: make_env(""), "unknown env ''.*bandit, cartpole, gridnavi, gridworld, mdp"),
         (lambda: make_env("bandit", num_arm=3), r"option 'num_arm'; did you mean 'num_arms'\?"),
         (lambda: make_env("bandit", num_states=3), "env 'bandit' has no option 'num_states'"),
         (lambda: make_env("bandit", num_arms=0), "num_arms must be at least 1, not 0"),
@@ -72,6 +74,10 @@ def test_options_are_the_fields():
         (lambda: make_env("gridworld", slip=2), r"slip must lie in \[0, 1\], not 2"),
         (lambda: make_env("gridworld", variation="11"), "unknown variation '11'; .*11x11, 13x13"),
         (lambda: make_env("bandit", variation="odd"), r"unknown variation 'odd'.*'ood'"),
+        (lambda: make_env("gridnavi", side=7), "env 'gridnavi' has no option 'side'"),
+        (lambda: make_env("gridnavi", "iid"), "env 'gridnavi' has no variations, so not 'iid'"),
+        (lambda: make_env("repeat-previous", "eas"), "unknown variation 'eas'.*'easy'.*medium"),
+        (lambda: make_env("t-maze", length=1), "length must be at least 2, not 1"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, message):

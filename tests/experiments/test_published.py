@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments import bandits, gridworlds, mdps
-from experiments.published import NORMALISED, RETURN, TO_CONVERGE, TO_MATCH, published, sources
+from experiments import bandits, gridworlds, mdps, popgym
+from experiments.published import (
+    NORMALISED,
+    RETURN,
+    SCORE,
+    TO_CONVERGE,
+    TO_MATCH,
+    published,
+    sources,
+)
 from rl3jax import baselines
 
-EXPERIMENTS = (bandits, mdps, gridworlds)
+EXPERIMENTS = (bandits, mdps, gridworlds, popgym)
 FILE = Path(experiments.__file__).with_name("published.json")
 NUMBERS = json.loads(FILE.read_text(encoding="utf-8"))["numbers"]
 
@@ -38,6 +46,8 @@ def rows():
         ("mdp-iid-h1024", "rl3", TO_CONVERGE, 0.33, None, "rlc2025"),
         ("bandit-iid-h500", "gittins", RETURN, 405.8, None, "duan2016"),
         ("mdp-iid-h1000", "opsrl", RETURN, 1973.9, None, "duan2016"),
+        ("bandit-popgym-easy-h200", "gru", SCORE, 0.619, None, "popgym"),
+        ("bandit-popgym-hard-h600", "best", SCORE, 0.574, None, "popgym"),
     ],
 )
 def test_spot_checks(row, contender, measure, value, stderr, source):
@@ -57,7 +67,7 @@ def test_no_number_is_there_twice():
     assert len(keys) == len(set(keys))
 
 
-@pytest.mark.parametrize("source", ["v4", "rlc2025", "duan2016"])
+@pytest.mark.parametrize("source", ["v4", "rlc2025", "duan2016", "popgym"])
 def test_every_row_of_a_source_is_a_row_of_an_experiment(source):
     named = {n["row"] for n in NUMBERS if n["source"] == source}
     assert named
@@ -67,6 +77,7 @@ def test_every_row_of_a_source_is_a_row_of_an_experiment(source):
 def test_every_contender_is_trained_there_or_is_a_baseline():
     for number in NUMBERS:
         known = {*rows()[number["row"]].trainings, *baselines.BASELINES, "rl2-duan", "ucrl2"}
+        known |= popgym.PUBLISHED.keys()
         # The rows of baselines alone shadow none of the trained ones in the check above.
         trained = {algo for m in EXPERIMENTS for r in m.rows("paper") for algo in r.trainings}
         assert number["contender"] in known | trained, number
@@ -80,7 +91,7 @@ def test_sources_exist_and_are_used():
 
 
 def test_numbers_are_of_the_measures_that_are_shown():
-    assert {n["measure"] for n in NUMBERS} == {RETURN, NORMALISED, TO_CONVERGE, TO_MATCH}
+    assert {n["measure"] for n in NUMBERS} == {RETURN, NORMALISED, SCORE, TO_CONVERGE, TO_MATCH}
     for n in NUMBERS:
         assert math.isfinite(n["value"])
         assert n["stderr"] is None or n["stderr"] > 0

@@ -5,13 +5,13 @@ import io
 import matplotlib.pyplot as plt
 import pytest
 
-from experiments import bandits, gridworlds, mdps, training_curves
+from experiments import bandits, gridworlds, mdps, popgym, training_curves
 from experiments.gathered import Gathered, gather
 from experiments.rows import PRESETS
 from experiments.sections import render
 from rl3jax import baselines, make_env
 
-MODULES = (bandits, mdps, gridworlds, training_curves)
+MODULES = (bandits, mdps, gridworlds, popgym, training_curves)
 NOTHING = Gathered({}, {}, [])
 
 
@@ -71,7 +71,7 @@ def test_from_baselines_alone(experiment, tmp_path, fill, assert_tables_are_well
     assert_tables_are_well_formed(text)
     assert "not yet run" in text
     for row in experiment.baseline_rows():
-        for name in baselines.names(make_env(row.env), row.horizon):
+        for name in baselines.names(make_env(row.env, row.variation), row.horizon):
             assert f"| {baselines.BASELINES[name].title} | " in text
     drawn(experiment, found)
 

@@ -120,13 +120,14 @@ _FRACTION = st.sampled_from([0.25, 0.5, 0.95, 1.0])
 _COUNT = st.integers(0, 3)
 
 VALID: dict[str, st.SearchStrategy[Any]] = {
-    "env": st.sampled_from(["bandit", "mdp", "gridworld", "pendulum"]),
-    "variation": st.sampled_from(["iid", "ood", "11x11", "13x13-watery"]),
+    "env": st.sampled_from(["bandit", "mdp", "gridworld", "gridnavi", "pendulum", "t-maze"]),
+    "variation": st.sampled_from(["iid", "ood", "popgym-easy", "11x11", "13x13-watery", "easy"]),
     "algo": st.sampled_from(["rl2", "rl3", "rl3-coarse"]),
-    "network": st.sampled_from(["markov", "gru", "transformer"]),
+    "network": st.sampled_from(["markov", "gru", "mingru", "s5", "transformer"]),
     "width": st.sampled_from([8, 16]),
     "embedding": _SIZES,
     "layers": st.integers(1, 2),
+    "states": _SIZES,
     "heads": st.sampled_from([1, 2, 4]),
     "object_level": st.sampled_from(["value_iteration", "q_learning", "local_model"]),
     "belief": st.sampled_from(["none", "varibad"]),
@@ -199,6 +200,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "force_high": st.floats(10, 15),
     "gravity_low": st.floats(0.001, 0.002),
     "gravity_high": st.floats(0.003, 0.005),
+    "length": st.integers(2, 9),
     "when_ended": st.sampled_from(["wait", "restart"]),
     # Of gridworlds few: draws from each new one are tried, which takes seconds.
     "side": st.sampled_from([5, 13]),
@@ -260,6 +262,8 @@ ENVIRONMENTS: list[dict[str, Any]] = [
     {"env": "mdp", "num_states": 4, "num_actions": 3, "task_horizon": 5},
     {"env": "gridworld"},
     {"env": "cartpole", "force_low": 6.0},
+    {"env": "gridnavi"},
+    {"env": "t-maze", "length": 3},
     {"env": "gridworld", **_GRID, "num_fatal": 0, "min_goal_manhat": 3, "min_optimal_return": 0.0},
 ]
 

@@ -84,6 +84,8 @@ def test_any_tree_is_restored_bit_for_bit(tree):
 PARTS: list[dict[str, Any]] = [
     {"env": "bandit", "network": "gru", "algo": "rl2"},
     {"env": "bandit", "network": "lstm"},
+    {"env": "bandit", "network": "mingru"},
+    {"env": "bandit", "network": "s5"},
     {"env": "mdp", "network": "transformer", "standard_errors": True, "value_scale": 0.1},
     {"env": "mdp", "network": "markov", "object_level": "q_learning", "step_size": 1 / 3},
     {"env": "gridworld", "network": "gru", "algo": "rl3-coarse", "cluster_radius": 2.7},

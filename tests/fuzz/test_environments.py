@@ -14,7 +14,7 @@ NUM_TASKS, STEPS = 3, 40
 
 sizes = st.integers(1, 6)
 OPTIONS = {
-    "bandit": {"num_arms": sizes, "variation": st.sampled_from(["iid", "ood"])},
+    "bandit": {"num_arms": sizes, "variation": st.sampled_from(["iid", "ood", "popgym-easy"])},
     "mdp": {
         "num_states": sizes,
         "num_actions": sizes,

@@ -9,7 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax.networks import FeedForward, Gru, Markov, Transformer, as_memory, gru, make_network
+from rl3jax.networks import (
+    S5,
+    FeedForward,
+    Gru,
+    Markov,
+    MinGru,
+    Transformer,
+    as_memory,
+    gru,
+    make_network,
+)
 from rl3jax.policy import HyperHead, Network, PlainHead, StateHead
 from tests import children
 
@@ -18,6 +28,8 @@ HORIZON, NUM_INPUTS, NUM_OUTPUTS = 11, 3, 2
 MEMORIES = {
     "markov": Markov(width=8),
     "gru": Gru(width=8, embedding=5),
+    "mingru": MinGru(width=8, layers=2, embedding=5, horizon=HORIZON),
+    "s5": S5(width=8, layers=2, states=4),
     "transformer": Transformer(width=8, heads=2, horizon=HORIZON),
     "lstm": as_memory(nn.OptimizedLSTMCell(8)),
     "feed-forward": as_memory(nn.Dense(8)),

@@ -95,17 +95,19 @@ SMALL = {"belief": "varibad", "belief_width": 6, "latent_size": 2, "width": 8, "
 @pytest.mark.parametrize(
     ("config", "decoder"),
     [
-        ({"env": "bandit", "algo": "rl3"}, "states"),
+        ({"env": "gridnavi", "algo": "rl2"}, "states"),
+        ({"env": "bandit", "algo": "rl3"}, "transitions"),
         ({"env": "cartpole", "algo": "rl2"}, "transitions"),  # episodes wait
     ],
 )
 def test_a_belief_is_carried_shown_recorded_and_learned(config, decoder):
-    trainer = make_trainer(Config(**SMALL | config, belief_decoder=decoder))
+    trainer = make_trainer(Config(**SMALL | config))
     before = trainer.init(jax.random.key(0))
     assert before.models.keys() == {"actor", "critic", "belief"}
     assert list(trainer.layout.fields)[-2:] == ["belief_mean", "belief_log_variance"]
     assert ("value" in trainer.layout.fields) == (config["algo"] == "rl3")
     params, belief = before.models["belief"].params, trainer.belief
+    assert belief.decoder == decoder
     keys = jax.random.split(jax.random.key(1))
     played = jax.jit(trainer.collect)(before, *keys)
 
