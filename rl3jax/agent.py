@@ -26,7 +26,14 @@ from typing_extensions import override
 from rl3jax.checks import ConfigError, one_line, shown
 from rl3jax.envs import ScaledFeatures, State, StateFeatures, TabularFeatures, TaskDistribution
 from rl3jax.object_level import Features, ObjectLearner, Transitions
-from rl3jax.policy import ActionDistribution, Field, Network, ObservationLayout
+from rl3jax.policy import (
+    ActionDistribution,
+    Belief,
+    Evidence,
+    Network,
+    ObservationLayout,
+    fields_of,
+)
 
 
 class Interaction(NamedTuple):
@@ -188,6 +195,11 @@ class Agent(struct.PyTreeNode):
         del carry, transitions
         return ()
 
+    def evidence(self, transition: Transitions) -> Any:
+        """What the agent's belief learns from of one transition: nothing, unless overridden."""
+        del transition
+        return ()
+
     def for_horizon(self, horizon: int) -> "Agent":
         """The same agent for meta-episodes of `horizon` env steps."""
         del horizon
@@ -196,7 +208,7 @@ class Agent(struct.PyTreeNode):
 
 @struct.dataclass
 class PolicyCarry:
-    """Recurrent state of a meta-RL policy: its memory and the object-level table.
+    """Recurrent state of a meta-RL policy: its memory, the object-level table, and the belief.
 
     Attributes:
         memory: the network's carry.
@@ -207,6 +219,7 @@ class PolicyCarry:
         previous_reward: float; 0 likewise.
         t: steps taken in the meta-episode, int32.
         episode_step: steps taken in the object-level episode, int32.
+        belief: what is believed of the task.
     """
 
     memory: Any
@@ -216,6 +229,7 @@ class PolicyCarry:
     previous_reward: jax.Array
     t: jax.Array
     episode_step: jax.Array
+    belief: Any = ()
 
 
 class IndexAgent(Agent):
@@ -235,6 +249,8 @@ class PolicyAgent(Agent):
         learner_params: those of the object-level learner; `()` if it has none.
         network, learner, distribution, layout: static parts.
         greedy: take the most probable action instead of sampling.
+        belief: about the task; static too.
+        belief_params: its parameters; `()` if it has none.
     """
 
     params: Any
@@ -245,6 +261,8 @@ class PolicyAgent(Agent):
     distribution: ActionDistribution = struct.field(pytree_node=False)
     layout: ObservationLayout = struct.field(pytree_node=False)
     greedy: bool = struct.field(pytree_node=False, default=False)
+    belief: Belief = struct.field(pytree_node=False, default=Belief())
+    belief_params: Any = ()
 
     @property
     def bound_learner(self) -> ObjectLearner:
@@ -261,6 +279,7 @@ class PolicyAgent(Agent):
             previous_reward=jnp.zeros(()),
             t=jnp.int32(0),
             episode_step=jnp.int32(0),
+            belief=self.belief.init(),
         )
 
     @override
@@ -290,7 +309,8 @@ class PolicyAgent(Agent):
             carry.t,
             carry.episode_step,
             self.features(carry.state),
-            self.given(carry.table, carry.state),
+            self.given(carry.table, carry.state)
+            | self.belief.features(self.belief_params, carry.belief),
         )
 
     @override
@@ -304,6 +324,7 @@ class PolicyAgent(Agent):
     @override
     def take_in(self, carry: PolicyCarry, interaction: Interaction) -> PolicyCarry:
         index = self.distribution.index(interaction.action)
+        new = self.evidence(Transitions(carry.state, *interaction[:4]))
         nothing = self.distribution.no_action(), jnp.zeros_like(interaction.reward)
         action, reward = interaction.unless_waiting(
             nothing, (interaction.action, interaction.reward)
@@ -316,6 +337,20 @@ class PolicyAgent(Agent):
             previous_reward=reward,
             t=carry.t + 1,
             episode_step=jnp.where(interaction.restarted, 0, carry.episode_step + 1),
+            belief=self.belief.update(self.belief_params, carry.belief, new),
+        )
+
+    @override
+    def evidence(self, transition: Transitions) -> Any:
+        if not self.belief.learns:
+            return ()
+        is_tabular = isinstance(self.features, TabularFeatures)
+        return Evidence(
+            state=self.features(transition.s),
+            action=self.distribution.show(transition.a),
+            reward=transition.r.astype(float),
+            entered=self.features(transition.s_next),
+            entered_index=transition.s_next if is_tabular else jnp.int32(0),
         )
 
     @override
@@ -364,13 +399,12 @@ def layout_of(
         bound = learner.bind(learner.init_params(jax.random.key(0)))
         return distribution.with_actions(bound.features(bound.init(), env.blank_state()))
 
-    features = jax.eval_shape(given) if shows_estimates else {}
     return ObservationLayout(
         action_size=distribution.shown_size,
         num_features=shows.size,
         horizon=horizon,
         task_horizon=env.task_horizon,
-        estimates=tuple(Field(n, f.numbers.shape[0], f.unit) for n, f in features.items()),
+        estimates=fields_of(jax.eval_shape(given)) if shows_estimates else (),
         **units,
     )
 

@@ -27,14 +27,22 @@ from rl3jax.envs import ScaledFeatures, StateFeatures, TabularFeatures
 from rl3jax.files import FileError
 from rl3jax.networks import NETWORKS, Memory, as_memory
 from rl3jax.object_level import Features, ObjectLearner
-from rl3jax.policy import ActionDistribution, Field, Head, Network, ObservationLayout
+from rl3jax.policy import (
+    ActionDistribution,
+    Belief,
+    Field,
+    Head,
+    Network,
+    ObservationLayout,
+    fields_of,
+)
 
 AGENT_FILE = "agent.npz"
 AGENT_FORMAT = "rl3jax-agent-2"
 PRECISIONS = ("float32", "float64")
 TRUSTED = ("rl3jax", "flax")
 """Packages whose classes are looked up by the name that an archive gives."""
-PARTS = (nn.Module, ObjectLearner, ActionDistribution, Field)
+PARTS = (nn.Module, ObjectLearner, ActionDistribution, Belief, Field)
 """Base classes of static parts."""
 MOST_PARTS = 100
 """Of an agent, those of parts included: each takes time to be built."""
@@ -64,6 +72,7 @@ def save_agent(path: str | os.PathLike[str], agent: PolicyAgent) -> None:
         "head": _describe(agent.network.head),
         "learner": _describe(agent.learner),
         "distribution": _describe(agent.distribution),
+        "belief": _describe(agent.belief),
         "layout": dataclasses.asdict(agent.layout),
         "features": features,
         "greedy": agent.greedy,
@@ -106,12 +115,13 @@ def _arrays_of(agent: PolicyAgent) -> dict[str, Any]:
     return {
         "features": vars(agent.features),
         "learner": agent.learner_params,
+        "belief": agent.belief_params,
         "params": agent.params,
     }
 
 
 def _read_agent(archive: Archive, given: Mapping[str, Any]) -> PolicyAgent:
-    header = archive.header("agent")
+    header = {"belief": _describe(Belief())} | archive.header("agent")
     if header["format"] != AGENT_FORMAT:
         raise ValueError(f"format {header['format']!r}, this version reads {AGENT_FORMAT!r}")
     check_flag("greedy", header["greedy"])
@@ -119,7 +129,8 @@ def _read_agent(archive: Archive, given: Mapping[str, Any]) -> PolicyAgent:
     described = {name: value for name, value in header.items() if name not in given}
     _check_extent(described, len(archive))
     kinds = {
-        "memory": Memory, "head": Head, "learner": ObjectLearner, "distribution": ActionDistribution
+        "memory": Memory, "head": Head, "learner": ObjectLearner, "belief": Belief,
+        "distribution": ActionDistribution,
     }  # fmt: skip
     parts = {
         name: given[name] if name in given else _rebuild(header[name], kind)
@@ -129,7 +140,7 @@ def _read_agent(archive: Archive, given: Mapping[str, Any]) -> PolicyAgent:
     network = Network(parts["memory"], parts["head"])
 
     def blank(key: Any) -> PolicyAgent:
-        key_network, key_learner = jax.random.split(key)
+        key_network, key_learner, key_belief = jax.random.split(key, 3)
         return PolicyAgent(
             params=network.init(key_network, layout.size),
             features=_blank_features(header["features"], archive, layout, learner),
@@ -139,6 +150,8 @@ def _read_agent(archive: Archive, given: Mapping[str, Any]) -> PolicyAgent:
             distribution=parts["distribution"],
             layout=layout,
             greedy=header["greedy"],
+            belief=parts["belief"],
+            belief_params=parts["belief"].init_params(key_belief, layout),
         )
 
     like = jax.eval_shape(blank, jax.random.key(0))
@@ -157,6 +170,7 @@ def _read_agent(archive: Archive, given: Mapping[str, Any]) -> PolicyAgent:
     return like.replace(
         params=tree["params"],
         learner_params=tree["learner"],
+        belief_params=tree["belief"],
         features=type(like.features)(**tree["features"]),
     )
 
@@ -179,8 +193,10 @@ def _blank_features(
 
 
 def _layout(fields: dict[str, Any]) -> ObservationLayout:
-    estimates = tuple(Field(**field) for field in fields["estimates"])
-    return ObservationLayout(**{**fields, "estimates": estimates})
+    shown = {
+        name: tuple(Field(**f) for f in fields.get(name, ())) for name in ("estimates", "belief")
+    }
+    return ObservationLayout(**(fields | shown))
 
 
 def _check_parts(agent: PolicyAgent) -> None:
@@ -189,17 +205,15 @@ def _check_parts(agent: PolicyAgent) -> None:
     sizes = layout.action_size, agent.network.head.num_outputs, learner.num_actions
     if sizes != (distribution.shown_size, distribution.num_params, distribution.num_actions):
         raise ValueError("its parts have different numbers of actions")
-    if not layout.estimates:
-        return
 
-    def given(agent: PolicyAgent) -> Features:
-        is_tabular = isinstance(agent.features, TabularFeatures)
-        s = jnp.int32(0) if is_tabular else jnp.zeros(layout.num_features)
-        return agent.given(agent.bound_learner.init(), s)
+    def given(agent: PolicyAgent) -> tuple[Features, Features]:
+        carry = agent.init(0 if isinstance(agent.features, TabularFeatures) else agent.takes()[1])
+        believed = agent.belief.features(agent.belief_params, carry.belief)
+        return agent.given(carry.table, carry.state), believed
 
-    features = jax.eval_shape(given, agent)
-    if layout.estimates != tuple(Field(n, f.numbers.size, f.unit) for n, f in features.items()):
-        raise ValueError("its layout shows estimates that its learner does not make")
+    estimates, believed = map(fields_of, jax.eval_shape(given, agent))
+    if layout.estimates not in ((), estimates) or layout.belief != believed:
+        raise ValueError("its layout shows what its learner, or its belief, does not make")
 
 
 def _check_extent(header: Mapping[str, Any], num_arrays: int) -> None:

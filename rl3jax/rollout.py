@@ -31,6 +31,7 @@ class Trajectory:
         summary: `[1, ...]`, what the meta-episode says of the learner's parameters.
         waiting: `[T]` bool, whether the episode had ended and waited, so that the action did
             nothing; empty where no episode waits.
+        evidence: `[T, ...]`, what the agent's belief learns from; empty where none does.
     """
 
     observation: Any
@@ -43,6 +44,7 @@ class Trajectory:
     out_of_range: jax.Array
     summary: Any = ()
     waiting: Any = ()
+    evidence: Any = ()
 
 
 class _Carry(NamedTuple):
@@ -128,6 +130,7 @@ def rollout(
             overflowed=step.overflowed,
             out_of_range=step.out_of_range,
             waiting=step.waiting,
+            evidence=agent.evidence(step.transition),
         )
         return _Carry(key, step.env_state, step.agent), (recorded, step.transition)
 

@@ -113,7 +113,7 @@ def _make_trainer(config: Config) -> Trainer:
 
 
 def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
-    """Starts the actor from a saved agent; critic and optimisers stay fresh."""
+    """Starts actor and belief from a saved agent; critic and optimisers stay fresh."""
     folder = locate(path)
     agent = load_agent(folder / "agent" if (folder / "agent").is_dir() else folder)
     if agent.network != trainer.settings.actor:
@@ -121,14 +121,19 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
             f"--init-from {path} holds {shown(agent.network)}, this run "
             f"{shown(trainer.settings.actor)}"
         )
-    if agent.layout.fields != trainer.layout.fields:
+    if agent.layout.fields != trainer.layout.fields or agent.belief != trainer.belief:
         raise ConfigError(
             f"--init-from {path} observes {shown(agent.layout)}, this run {shown(trainer.layout)}"
         )
     models = state.train.models
-    actor = dataclasses.replace(models["actor"], params=agent.params)
+    params = {"actor": agent.params, "belief": agent.belief_params}
+    started = {
+        name: dataclasses.replace(model, params=params[name])
+        for name, model in models.items()
+        if name in params
+    }
     train = dataclasses.replace(
-        state.train, models=models | {"actor": actor}, learner_params=agent.learner_params
+        state.train, models=models | started, learner_params=agent.learner_params
     )
     return dataclasses.replace(state, train=train, best=trainer.agent(train))
 

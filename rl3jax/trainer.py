@@ -24,11 +24,22 @@ from rl3jax.config import Config, Hyperparams, Resolved
 from rl3jax.devices import Devices
 from rl3jax.envs import TaskDistribution, check_usable, describe_env, make_env
 from rl3jax.finite import NonFinite, non_finite
+from rl3jax.learning import belief as beliefs
 from rl3jax.learning import ppo
 from rl3jax.learning.optimise import Diagnostics, Learned, optimise, over_task_chunks
 from rl3jax.networks import Memory, as_memory, make_network
-from rl3jax.object_level import ObjectLearner, make_learner
-from rl3jax.policy import HEADS, Head, Network, ObservationLayout, PlainHead, distribution_over
+from rl3jax.object_level import Features, ObjectLearner, make_learner
+from rl3jax.policy import (
+    BELIEFS,
+    HEADS,
+    Belief,
+    Head,
+    Network,
+    ObservationLayout,
+    PlainHead,
+    distribution_over,
+    fields_of,
+)
 from rl3jax.rollout import Trajectory, rollouts, sample_tasks
 
 
@@ -40,8 +51,8 @@ class TrainState:
         iteration: meta-iterations done, int32.
         key: the run's key; iteration i draws from its i-th child, so the series of tasks is the
             same whatever is trained on it.
-        models: what is learned by gradients, by name, each with its optimiser's state: actor and
-            critic.
+        models: what is learned by gradients, by name, each with its optimiser's state: actor,
+            critic and, if there is one that learns, belief.
         learner_params: the object-level learner's parameters; `()` if it has none.
         hyperparams: traced numbers of the run.
     """
@@ -112,6 +123,7 @@ class Trainer:
     Attributes:
         env, learner: what the agent interacts with, and its object-level RL.
         layout: what the policy sees.
+        belief: what it believes of a task.
         settings: of PPO, with the actor and critic networks.
         n_tasks: meta-episodes per iteration, on all devices together.
         critic_scale: rewards are multiplied by it before PPO sees them.
@@ -122,6 +134,7 @@ class Trainer:
     env: TaskDistribution
     learner: ObjectLearner
     layout: ObservationLayout
+    belief: Belief
     settings: ppo.Settings
     n_tasks: int
     critic_scale: float
@@ -135,8 +148,9 @@ class Trainer:
 
     @partial(jax.jit, static_argnums=0)
     def _init(self, key: PRNGKeyArray, hyperparams: Hyperparams) -> TrainState:
-        key_models, key_learner, key_run = jax.random.split(key, 3)
+        key_models, key_learner, key_run, key_belief = jax.random.split(key, 4)
         models = ppo.init(self.settings, hyperparams, self.layout.size, key_models)
+        models |= beliefs.init(self.belief, self.layout, key_belief)
         # Without weak types, which the first update would make strong, and compile anew.
         learner_params = jax.tree.map(
             lambda x: jnp.asarray(x, jnp.result_type(x)), self.learner.init_params(key_learner)
@@ -151,12 +165,15 @@ class Trainer:
     def _update(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """`update` as each device does it, with its share of the tasks."""
         key = jax.random.fold_in(state.key, state.iteration)
-        key_tasks, key_rollouts, key_learning = jax.random.split(key, 3)
+        key_tasks, key_rollouts, key_learning, key_belief = jax.random.split(key, 4)
 
         trajectory = self.collect(state, key_tasks, key_rollouts)
         batch = self.batch(state, trajectory)
+        if self.belief.learns:
+            batch = dataclasses.replace(batch, belief=self._evidence(trajectory, key_belief))
         progress = state.iteration / jnp.maximum(state.hyperparams.iterations - 1, 1)
         parts = ppo.parts(self.settings, state.hyperparams, progress, self.layout.horizon)
+        parts |= beliefs.parts(self.belief, self.settings, self.layout.horizon)
         models, diagnostics = optimise(
             parts, state.models, batch, self.settings.passes, key_learning
         )
@@ -181,6 +198,11 @@ class Trainer:
             learner_params=learner_params,
         )
         return state, metrics
+
+    def _evidence(self, trajectory: Trajectory, key: PRNGKeyArray) -> tuple[Any, Any]:
+        """What the belief learns from, and what its loss draws for this device's tasks."""
+        keys = self.settings.devices.own(jax.random.split(key, self.n_tasks))
+        return trajectory.evidence, beliefs.chance(self.belief, keys, self.layout.horizon)
 
     def _learn(self, learner_params: Any, summaries: Any) -> Any:
         """The learner's parameters after the tasks of an iteration, on all devices."""
@@ -223,6 +245,8 @@ class Trainer:
             distribution=self.settings.distribution,
             layout=self.layout,
             greedy=greedy,
+            belief=self.belief,
+            belief_params=state.models["belief"].params if self.belief.learns else (),
         )
 
     def collect(
@@ -319,6 +343,9 @@ def make_trainer(
         squash=config.squash_values,
         shown=config.shown,
     )
+    make_belief = BELIEFS.bind(config.belief, options)
+    belief = make_belief(layout, getattr(env, "num_states", None))
+    layout = _with_belief(layout, belief, memory)
     settings = ppo.Settings(
         actor=_network(memory, HEADS.bind(config.head, options)(layout, distribution), layout),
         critic=_network(memory, PlainHead(), layout),
@@ -334,12 +361,34 @@ def make_trainer(
         env,
         learner,
         layout,
+        belief,
         settings,
         config.n_tasks,
         config.critic_scale,
         config.rollout_chunk,
         config,
     )
+
+
+def _with_belief(layout: ObservationLayout, belief: Belief, memory: Memory) -> ObservationLayout:
+    """The layout, with what the policy is shown of its belief.
+
+    Raises:
+        ConfigError: if it has a memory beside a belief that learns.
+    """
+    if not belief.learns:
+        return layout
+    if jax.tree.leaves(memory.initial_carry(layout.horizon, layout.size)):
+        raise ConfigError(
+            f"belief varibad is the memory of its policy and needs network markov, not "
+            f"{type(memory).__name__}"
+        )
+
+    def given() -> Features:
+        params = belief.init_params(jax.random.key(0), layout)
+        return belief.features(params, belief.init())
+
+    return dataclasses.replace(layout, belief=fields_of(jax.eval_shape(given)))
 
 
 def _network(memory: Memory, head: Head, layout: ObservationLayout) -> Network:

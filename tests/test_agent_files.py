@@ -34,7 +34,7 @@ def logits_of(agent):
 @pytest.mark.parametrize(
     ("network", "algo", "options"),
     [
-        ("markov", "rl2", {}),
+        ("markov", "rl2", {"belief": "varibad", "belief_width": 5}),
         ("markov", "rl3", {"head": "state", "head_width": 5}),
         ("gru", "rl2", {"head": "hyper", "hyper_width": 4}),
         ("gru", "rl3", {}),

@@ -29,7 +29,8 @@ SIZES = {
         "num_fatal": 1, "min_goal_manhat": 2,
     },
 }  # fmt: skip
-NETWORKS = ("markov", "gru", "mingru", "s5", "transformer")
+NETWORKS = ("markov", "gru", "mingru", "s5", "transformer", "varibad")
+VARIBAD = {"network": "markov", "belief": "varibad", "head": "hyper"}
 COMBINATIONS = [
     *itertools.product(("rl2", "rl3"), NETWORKS, SIZES),
     *itertools.product(("rl3-coarse",), NETWORKS, ("gridworld",)),
@@ -37,7 +38,7 @@ COMBINATIONS = [
 EACH_ONCE = [
     ("rl2", "transformer", "bandit"),
     ("rl3", "gru", "mdp"),
-    ("rl3-coarse", "markov", "gridworld"),
+    ("rl3-coarse", "varibad", "gridworld"),
 ]
 
 
@@ -53,8 +54,9 @@ def digest(tree):
 
 def trained(algo, network, env):
     """Digests of a training of two iterations: as it is, and through a checkpoint."""
+    base = VARIBAD if network == "varibad" else {"network": network}
     config = Config(
-        env=env, algo=algo, network=network, width=8, n_tasks=4, minibatches=2, horizon=4,
+        env=env, algo=algo, **base, width=8, n_tasks=4, minibatches=2, horizon=4,
         epochs=1, **SIZES[env],
     )  # fmt: skip
     trainer = make_trainer(config)

@@ -30,6 +30,10 @@ RUNS = {
         2, {"env": "cartpole", "algo": "rl2", "network": "gru", "minibatches": 2, "horizon": 24,
             "kl_limit": 0.1},
     ),
+    "belief, chunks": (
+        2, {"env": "mdp", "algo": "rl2", "belief": "varibad", "belief_width": 8, "minibatches": 2,
+            "gradient_chunk": 4, "decoded_steps": 5},
+    ),
     "gridworld, chunks": (
         2, {"env": "gridworld", "minibatches": 2, "rollout_chunk": 2, "gradient_chunk": 1},
     ),

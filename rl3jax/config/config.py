@@ -20,7 +20,7 @@ from rl3jax.config.presets import COMMON, preset_horizon, preset_values
 from rl3jax.envs import ENVIRONMENTS, env_class
 from rl3jax.networks import NETWORKS
 from rl3jax.object_level import ALGORITHMS, OBJECT_LEVEL
-from rl3jax.policy import HEADS, SHOWN
+from rl3jax.policy import BELIEFS, HEADS, SHOWN
 from rl3jax.ranges import (
     Count,
     NonNegative,
@@ -97,6 +97,9 @@ class Config:
     observation beside the memory's features) or hyper (these make the weights of a network that
     reads it). None: under rl3 planning for gridworld and gridnavi with local_model and for physics
     with linear_model, else plain."""
+    belief: str | None = None
+    """About the task: none, or varibad (learned from all tasks, shown to the policy, and its only
+    memory: network markov). None: none."""
     squash_actions: bool | None = None
     """Actions in a box: draw them from a Gaussian that tanh squashes onto the box, in place of one
     that is clipped to it. None: False."""
@@ -228,7 +231,7 @@ class Config:
 
     @property
     def parts(self) -> tuple[ChosenPart, ...]:
-        """Environment, object-level RL (but of rl2), algorithm, head, and network.
+        """Environment, object-level RL (but of rl2), algorithm, belief, head, and network.
 
         Raises:
             ConfigError: if one is unknown, or two have an option of the same name.
@@ -247,6 +250,7 @@ class Config:
             ENVIRONMENTS.chosen(self.env, environment),
             *((learner,) if self.algo != "rl2" else ()),
             ALGORITHMS.chosen(self.algo),
+            BELIEFS.chosen(named("belief")),
             HEADS.chosen(named("head")),
             NETWORKS.chosen(named("network")),
         )
@@ -310,7 +314,7 @@ class Config:
         learner = {
             name: option.default
             for part in self.parts
-            if part.kind in ("object_level", "algo", "head")
+            if part.kind in ("object_level", "algo", "belief", "head")
             for name, option in part.options.items()
         }
         values = {"horizon": horizon, **learner, **usual, **preset, **given}
@@ -383,6 +387,7 @@ class Resolved(Config):
     network: str = "markov"
     object_level: str = "value_iteration"
     head: str = "plain"
+    belief: str = "none"
     squash_actions: bool = False
     n_tasks: Size = 1024
     horizon: Size = 100

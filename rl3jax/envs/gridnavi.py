@@ -56,7 +56,12 @@ class GridNavi(Environment):
     def defaults_with(cls, object_level: str | None, algo: str, horizon: int) -> dict[str, Any]:
         """A learner of kinds of cells leads the policy; another one plans by a few sweeps."""
         del horizon
-        values = {"value_scale": 1.0, "squash_values": True, "critic_scale": 0.1}
+        values = {
+            "value_scale": 1.0,
+            "squash_values": True,
+            "critic_scale": 0.1,
+            "belief_decoder": "states",
+        }
         if algo == "rl3" and object_level in (None, "local_model"):
             return values | {
                 "object_level": "local_model",

@@ -26,7 +26,7 @@ from rl3jax.learning.optimise import (
     Passes,
     over_task_chunks,
 )
-from rl3jax.policy import ActionDistribution, Network
+from rl3jax.policy import ActionDistribution, Belief, Network
 
 
 @struct.dataclass
@@ -41,6 +41,7 @@ class Batch:
         value_target: `[T, B]`.
         weight: `[T, B]`, of steps in what concerns the actor, with mean 1 over a minibatch; 0 where
             actions did nothing. `None`: all alike.
+        belief: evidence and chance, if there is a belief that learns of them; no part of PPO.
     """
 
     observation: jax.Array
@@ -49,6 +50,7 @@ class Batch:
     advantage: jax.Array
     value_target: jax.Array
     weight: jax.Array | None = None
+    belief: Any = ()
 
 
 class Settings(NamedTuple):
@@ -77,7 +79,7 @@ class Settings(NamedTuple):
         """Epochs and minibatches."""
         return Passes(self.epochs, self.tasks_per_minibatch, self.devices)
 
-    def tasks_at_a_time(self, network: Network, horizon: int) -> int:
+    def tasks_at_a_time(self, network: Network | Belief, horizon: int) -> int:
         """Meta-episodes that go through a network together, for the sake of caches and memory."""
         rows = network.rows_at_a_time
         limits = (

@@ -24,7 +24,7 @@ from rl3jax.checks import largest_divisor
 from rl3jax.devices import on_cpu
 from rl3jax.networks.base import Memory
 from rl3jax.networks.layers import Dense, dense, init_dense, outer_sum
-from rl3jax.ranges import Size
+from rl3jax.ranges import Count, Size
 
 
 class Cell(NamedTuple):
@@ -38,7 +38,7 @@ class Cell(NamedTuple):
 class GruWeights(NamedTuple):
     """Weights of a `Gru`, in the order of use."""
 
-    embedding: Dense  # [num_inputs, embedding]
+    embedding: Dense | None  # [num_inputs, embedding]
     cell: Cell
 
 
@@ -58,14 +58,14 @@ class Gru(Memory):
 
     Attributes:
         width: units of the recurrent layer, U.
-        embedding: units of the dense layer before it.
+        embedding: units of the dense layer before it; 0: there is none.
 
     Raises:
         ValueError: a size is not a positive integer.
     """
 
     width: Size = 256
-    embedding: Size = 64
+    embedding: Count = 64
 
     def initial_carry(self, horizon: int, num_inputs: int) -> Float[Array, " U"]:
         """The state of zeros."""
@@ -104,9 +104,11 @@ class Gru(Memory):
         """Draws Glorot-uniform weights, each gate as a layer of its own; the key is consumed."""
         embedding_key, inputs_key, recurrent_key = jax.random.split(key, 3)
         return GruWeights(
-            embedding=init_dense(embedding_key, num_inputs, self.embedding),
+            embedding=init_dense(embedding_key, num_inputs, self.embedding)
+            if self.embedding
+            else None,
             cell=Cell(
-                inputs=init_dense(inputs_key, self.embedding, self.width, blocks=3),
+                inputs=init_dense(inputs_key, self.embedding or num_inputs, self.width, blocks=3),
                 recurrent=init_dense(recurrent_key, self.width, self.width, blocks=3).kernel,
                 memory_bias=jnp.zeros(self.width),
             ),
@@ -124,7 +126,7 @@ def _block_length(num_steps: int, num_episodes: int) -> int:
 
 
 def _embed(weights: GruWeights, x: Float[Array, "*batch D"]) -> Float[Array, "*batch E"]:
-    return jax.nn.relu(dense(weights.embedding, x))
+    return x if weights.embedding is None else jax.nn.relu(dense(weights.embedding, x))
 
 
 def _input_gates(cell: Cell, embedded: Float[Array, "*batch E"]) -> Gates:

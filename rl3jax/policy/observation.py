@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rl3jax.checks import check_choice, check_flag, check_number, check_size
-from rl3jax.object_level import COUNT, PLAIN, REWARD, VALUE, Feature
+from rl3jax.object_level import COUNT, PLAIN, REWARD, VALUE, Feature, Features
 from rl3jax.symlog import symlog
 
 VISITS_SCALE = 10.0  # RL³'s published program shows counts in tens
@@ -70,6 +70,11 @@ class Field:
         check_choice("unit", self.unit, UNITS)
 
 
+def fields_of(features: Features) -> tuple[Field, ...]:
+    """The fields that show features, of which shapes are enough."""
+    return tuple(Field(name, f.numbers.shape[0], f.unit) for name, f in features.items())
+
+
 @dataclass(frozen=True)
 class ObservationLayout:
     """The static description of an observation (RL³, section 4; module `policy.observation`).
@@ -84,6 +89,7 @@ class ObservationLayout:
         reward_scale: rewards are multiplied by it.
         squash: show a value x so divided as sign(x) · ln(1 + |x|) (symlog, Hafner et al. 2023) and
             counts as ln(1 + N): small differences stay visible beside large values.
+        belief: what is shown of a belief, last; nothing where there is none.
         shown: one of `SHOWN`: all, no-values, no-counts or estimates (values and counts alone, as
             the paper's RL³-Markov has it).
 
@@ -100,6 +106,7 @@ class ObservationLayout:
     reward_scale: float = 1.0
     squash: bool = False
     shown: str = "all"
+    belief: tuple[Field, ...] = ()
 
     def __post_init__(self) -> None:
         check_size("action_size", self.action_size)
@@ -124,7 +131,9 @@ class ObservationLayout:
             "state": self.num_features,
         }
         fields = [Field(name, size, CONTEXT) for name, size in context.items()]
-        return [f for f in (*fields, *self.estimates) if f.unit not in SHOWN[self.shown]]
+        return [
+            f for f in (*fields, *self.estimates, *self.belief) if f.unit not in SHOWN[self.shown]
+        ]
 
     @property
     def fields(self) -> dict[str, slice]:
@@ -163,7 +172,7 @@ class ObservationLayout:
             t: steps taken in this meta-episode.
             episode_step: steps taken in this object-level episode.
             state: the current state's features.
-            estimates: what the object-level learner gives of the current state.
+            estimates: what the object-level learner gives of the current state, and the belief.
         """
         parts = {
             "previous_action": previous_action,
@@ -173,7 +182,8 @@ class ObservationLayout:
             "episode_time": episode_step[None] / (self.task_horizon or self.horizon),
             "state": state,
         }
-        parts |= {field.name: self._in_units(estimates[field.name]) for field in self.estimates}
+        shown = (*self.estimates, *self.belief)
+        parts |= {field.name: self._in_units(estimates[field.name]) for field in shown}
         return jnp.concatenate([parts[name] for name in self.fields])
 
     def _in_units(self, feature: Feature) -> Float[Array, " _"]:

@@ -130,6 +130,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "states": _SIZES,
     "heads": st.sampled_from([1, 2, 4]),
     "object_level": st.sampled_from(["value_iteration", "q_learning", "local_model"]),
+    "belief": st.sampled_from(["none", "varibad"]),
     "head": st.sampled_from(["plain", "planning", "state", "hyper"]),
     "temperature": _POSITIVE,
     "trust": st.floats(0.01, 0.99),

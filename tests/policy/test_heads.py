@@ -68,7 +68,6 @@ def test_a_fresh_policy_acts_by_its_plan(squash):
 
 
 BOX = {"env": "point-robot", **SIZES}
-COARSE = {"algo": "rl3-coarse", "object_level": "value_iteration"}
 
 
 @pytest.mark.parametrize(
@@ -76,12 +75,11 @@ COARSE = {"algo": "rl3-coarse", "object_level": "value_iteration"}
     [
         (GRID | {"network": "gru"}, "planning", "temperature", 0.5),
         (GRID | {"network": "transformer"}, "planning", "temperature", 0.5),
-        (GRID | COARSE, "hyper", "hyper_width", 3),
         (BOX | {"network": "gru", "squash_actions": True}, "hyper", "hyper_inputs", 4),
         (BOX | {"network": "lstm", "algo": "rl2"}, "state", "head_width", 5),
     ],
 )
-def test_heads_go_with_any_memory_algorithm_and_actions(config, head, option, value):
+def test_heads_go_with_any_memory_and_actions(config, head, option, value):
     trainer = make_trainer(Config(**config, width=8, head=head, **{option: value}))
     before = trainer.init(jax.random.key(0))
     after, metrics = trainer.update(before)
