@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import experiments
-from experiments import bandits, gridworlds, mdps, popgym
+from experiments import bandits, gridworlds, mdps, memories, popgym
 from experiments.published import (
     NORMALISED,
     RETURN,
@@ -19,14 +19,14 @@ from experiments.published import (
 )
 from rl3jax import baselines
 
-EXPERIMENTS = (bandits, mdps, gridworlds, popgym)
+EXPERIMENTS = (bandits, mdps, gridworlds, popgym, memories)
 FILE = Path(experiments.__file__).with_name("published.json")
 NUMBERS = json.loads(FILE.read_text(encoding="utf-8"))["numbers"]
 
 
 def rows():
     """All rows there are, by name."""
-    every = [row for m in EXPERIMENTS for row in [*m.rows("paper"), *m.baseline_rows()]]
+    every = [row for m in EXPERIMENTS for row in [*m.rows("paper"), *m.EXPERIMENT.baseline_rows()]]
     return {row.name: row for row in every}
 
 
@@ -77,7 +77,7 @@ def test_every_row_of_a_source_is_a_row_of_an_experiment(source):
 def test_every_contender_is_trained_there_or_is_a_baseline():
     for number in NUMBERS:
         known = {*rows()[number["row"]].trainings, *baselines.BASELINES, "rl2-duan", "ucrl2"}
-        known |= popgym.PUBLISHED.keys()
+        known |= popgym.PUBLISHED.keys() | memories.PUBLISHED.keys()
         # The rows of baselines alone shadow none of the trained ones in the check above.
         trained = {algo for m in EXPERIMENTS for r in m.rows("paper") for algo in r.trainings}
         assert number["contender"] in known | trained, number
