@@ -84,7 +84,8 @@ class Config:
     """rl3 (the policy sees object-level value estimates), rl3-coarse (those of clusters of states)
     or rl2 (none)."""
     network: str | None = None
-    """markov, gru, mingru, lstm, s5 or transformer. None: markov; paper presets: transformer."""
+    """markov, gru, mingru, lstm, s5 or transformer. None: markov; repeat-previous and t-maze gru;
+    paper presets transformer."""
     width: Size | None = None
     """Units: layer width (markov, s5), units of the recurrent layers (gru, mingru, lstm), or the
     transformer's d. None: markov, mingru, lstm 128, gru 256, else 64; paper: markov 64."""
@@ -109,14 +110,15 @@ class Config:
     # --- sizes ----------------------------------------------------------------------------------
     n_tasks: Size | None = None
     """Tasks, hence meta-episodes, per iteration. None: bandit 4096, gridworld 512 (of
-    other learners than local_model 128), point-robot 512, physics 256 (by linear_model
-    64), else 1024."""
+    other learners than local_model 128), gridnavi under rl3 with local_model and point-robot 512,
+    t-maze and physics 256 (by linear_model 64), else 1024."""
     horizon: Size | None = None
     """Interaction budget of a meta-episode, in env steps. None: the environment's own,
     often 100."""
     iterations: Size | None = None
     """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 60 (of other
-    learners than local_model 800), physics by linear_model 60, else 300."""
+    learners than local_model 800), gridnavi with local_model 100, physics by linear_model 60,
+    else 300."""
     minibatches: Size | None = None
     """Minibatches per epoch; divides n_tasks. None: the divisor nearest to
     bandit 64, physics by linear_model 8, else 16."""
@@ -141,7 +143,7 @@ class Config:
     1 - 1.5 / horizon; paper 0.99."""
     gae_lambda: Probability | None = None
     """Lambda of generalised advantage estimation. None: bandit and mdp 0.8,
-    gridworld with local_model 0.9, else 0.95; paper 0.3."""
+    gridworld with local_model 0.9, repeat-previous 0.5, else 0.95; paper 0.3."""
     clip: Positive | None = None
     """PPO's clip of the probability ratio. None: 0.2."""
     kl_limit: PositiveOrInfinite | None = None
@@ -156,19 +158,21 @@ class Config:
 
     # --- observation ----------------------------------------------------------------------------
     value_scale: Positive | None = None
-    """Value estimates are shown divided by this, in reward units. None: bandit 1, mdp 10,
-    gridworld 0.3, pendulum 100, other physics 50; paper 10."""
+    """Value estimates are shown divided by this, in reward units. None: bandit and gridnavi 1,
+    mdp 10, gridworld 0.3, pendulum 100, other physics 50; paper 10."""
     squash_values: bool | None = None
     """Show an estimate x (so divided) as sign(x) ln(1 + |x|), and counts as ln(1 + N).
-    None: True in bandit, mdp and gridworld, else False; paper False."""
+    None: True in bandit, mdp, gridworld and gridnavi, else False; paper False."""
     reward_scale: NonNegative | None = None
-    """The previous reward is shown multiplied by this. None: 1; gridworld 0.05, pendulum 0.1."""
+    """The previous reward is shown multiplied by this. None: 1; gridworld 0.05, pendulum 0.1,
+    repeat-previous 50."""
     shown: Shown | None = None
     """What a policy of rl3 is shown: all; no-values or no-counts (all but these); or estimates
     (values and counts alone, as the paper's RL³-Markov has it). None: all."""
     critic_scale: Positive | None = None
     """The critic learns rewards multiplied by this; advantages are normalised anyway. None: 1;
-    gridworld 0.05, pendulum 0.01, point-robot and other physics 0.1."""
+    gridworld 0.05, pendulum 0.01, t-maze 0.3, repeat-previous 10, gridnavi, point-robot and other
+    physics 0.1."""
 
     # --- the machine (changes no result but by rounding) -----------------------------------------
     devices: Size | None = None
