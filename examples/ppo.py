@@ -14,42 +14,49 @@ import optax
 
 import rl3jax
 
+WIDTH = 64
 
-class ActorCritic(nn.Module):
-    num_actions: int
+
+class Recurrent(nn.Module):
+    num_outputs: int
 
     @nn.compact
-    def __call__(self, carries, x):
-        actor, y = nn.GRUCell(64)(carries[0], nn.relu(nn.Dense(64)(x)))
-        critic, z = nn.GRUCell(64)(carries[1], nn.relu(nn.Dense(64)(x)))
-        logits = nn.Dense(self.num_actions, kernel_init=nn.initializers.normal(0.01))(y)
-        return (actor, critic), (nn.log_softmax(logits), nn.Dense(1)(z)[..., 0])
+    def __call__(self, carry, x):
+        carry, y = nn.GRUCell(WIDTH)(carry, nn.relu(nn.Dense(WIDTH)(x)))
+        return carry, nn.Dense(self.num_outputs)(y)
+
+
+def unroll(num_outputs, params, xs):  # [T, B, D] of whole meta-episodes
+    network = nn.scan(Recurrent, variable_broadcast="params", split_rngs={"params": False})
+    return network(num_outputs).apply(params, jnp.zeros((xs.shape[1], WIDTH)), xs)[1]
 
 
 def make_train(
     env, n_tasks=256, iterations=30, epochs=4, minibatches=8, learning_rate=2e-3,
     entropy=0.01, discount=0.99, gae_lambda=0.8, clip=0.2,
 ):  # fmt: skip
-    task = env.default_params  # not a task to this environment, which draws its own
-    network = ActorCritic(env.num_actions)
-    unroll = nn.scan(ActorCritic, variable_broadcast="params", split_rngs={"params": False})
-    begun = (jnp.zeros((n_tasks, 64)), jnp.zeros((n_tasks, 64)))
+    env_params, num_actions = env.default_params, env.num_actions
     decay = optax.linear_schedule(learning_rate, 0, iterations * epochs * minibatches)
-    optimiser = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(decay))
+    adam = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(decay))
+    parts = {"actor": "actor", "critic": "critic"}
+    optimiser = optax.multi_transform(dict.fromkeys(parts, adam), parts)
 
     def collect(params, key):
         def step(state, key):
             carry, obs, env_state = state
             key_act, key_env = jax.random.split(key)
-            carry, (log_probs, value) = network.apply(params, carry, obs)
-            action = jax.random.categorical(key_act, log_probs)
-            keys = jax.random.split(key_env, n_tasks)
-            after = jax.vmap(env.step, (0, 0, 0, None))(keys, env_state, action, task)
-            return (carry, *after[:2]), (obs, action, log_probs, value, after[2])
+            carry, logits = Recurrent(num_actions).apply(params["actor"], carry, obs)
+            action, keys = (
+                jax.random.categorical(key_act, logits),
+                jax.random.split(key_env, n_tasks),
+            )
+            after = jax.vmap(env.step, (0, 0, 0, None))(keys, env_state, action, env_params)
+            return (carry, *after[:2]), (obs, action, nn.log_softmax(logits), after[2])
 
         key_reset, key_steps = jax.random.split(key)
-        start = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, n_tasks), task)
-        return jax.lax.scan(step, (begun, *start), jax.random.split(key_steps, env.horizon))[1]
+        start = jax.vmap(env.reset, (0, None))(jax.random.split(key_reset, n_tasks), env_params)
+        start = jnp.zeros((n_tasks, WIDTH)), *start
+        return jax.lax.scan(step, start, jax.random.split(key_steps, env.horizon))[1]
 
     def gae(values, rewards):
         def backward(later, now):
@@ -62,19 +69,20 @@ def make_train(
 
     def loss(params, batch, bonus):
         obs, action, behaviour, advantage, target = batch
-        carry = jax.tree.map(lambda x: x[: obs.shape[1]], begun)
-        _, (log_probs, value) = unroll(env.num_actions).apply(params, carry, obs)
+        log_probs = nn.log_softmax(unroll(num_actions, params["actor"], obs))
         log_ratio = jnp.take_along_axis(log_probs - behaviour, action[..., None], axis=-1)[..., 0]
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         ratio = jnp.exp(log_ratio)
         gain = jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
         nats = -(jnp.exp(log_probs) * log_probs).sum(axis=-1)
-        return 0.5 * jnp.square(value - target).mean() - (gain + bonus * nats).mean()
+        error = unroll(1, params["critic"], obs)[..., 0] - target
+        return 0.5 * jnp.square(error).mean() - (gain + bonus * nats).mean()
 
     def iteration(learned, inputs):
         key, progress = inputs
         key_collect, *keys = jax.random.split(key, 1 + epochs)
-        obs, action, behaviour, values, rewards = collect(learned[0], key_collect)
+        obs, action, behaviour, rewards = collect(learned[0], key_collect)
+        values = unroll(1, learned[0]["critic"], obs)[..., 0]
         advantage = gae(values, rewards)
         data = obs, action, behaviour, advantage, advantage + values
 
@@ -89,9 +97,12 @@ def make_train(
         return learned, rewards.sum(axis=0).mean()
 
     def train(key):
-        key_params, key_obs, key_run = jax.random.split(key, 3)
-        obs = jnp.stack([env.reset(key_obs, task)[0]] * n_tasks)
-        params = network.init(key_params, begun, obs)
+        key_actor, key_critic, key_obs, key_run = jax.random.split(key, 4)
+        first = jnp.zeros(WIDTH), env.reset(key_obs, env_params)[0]
+        params = {
+            "actor": Recurrent(num_actions).init(key_actor, *first),
+            "critic": Recurrent(1).init(key_critic, *first),
+        }
         inputs = jax.random.split(key_run, iterations), jnp.arange(iterations) / iterations
         return jax.lax.scan(iteration, (params, optimiser.init(params)), inputs)
 
