@@ -111,17 +111,17 @@ class Config:
     n_tasks: Size | None = None
     """Tasks, hence meta-episodes, per iteration. None: bandit 4096, gridworld 512 (of
     other learners than local_model 128), gridnavi under rl3 with local_model and point-robot 512,
-    t-maze and physics 256 (by linear_model 64), else 1024."""
+    t-maze and physics 256 (point-robot by linear_model 128, physics 64), else 1024."""
     horizon: Size | None = None
     """Interaction budget of a meta-episode, in env steps. None: the environment's own,
     often 100."""
     iterations: Size | None = None
     """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 60 (of other
-    learners than local_model 800), gridnavi with local_model 100, physics by linear_model 60,
-    else 300."""
+    learners than local_model 800), gridnavi with local_model 100, physics and point-robot by
+    linear_model 60, else 300."""
     minibatches: Size | None = None
     """Minibatches per epoch; divides n_tasks. None: the divisor nearest to
-    bandit 64, physics by linear_model 8, else 16."""
+    bandit 64, physics and point-robot by linear_model 8, else 16."""
     minibatch_tasks: Size | None = None
     """Instead of minibatches: meta-episodes in each, the last may hold fewer. None: unset."""
     epochs: Size | None = None

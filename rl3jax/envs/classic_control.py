@@ -13,20 +13,10 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from rl3jax.checks import ConfigError
 from rl3jax.envs.base import Bins
 from rl3jax.envs.gymnax_tasks import GymnaxDistribution, Ranges
+from rl3jax.envs.vector import PLANNING
 from rl3jax.ranges import Positive, check_fields
 
 WhenEnded = Literal["wait", "restart"]
-
-
-WITH_PLAN = {
-    "head": "planning",
-    "temperature": 0.1,
-    "trust": 0.9,  # plans that begin with what tasks have in common need little exploration
-    "n_tasks": 64,
-    "minibatches": 8,
-    "iterations": 60,
-}
-"""What trainings of policies that start as a linear model's plan have otherwise."""
 
 
 class ClassicControl(GymnaxDistribution):
@@ -37,6 +27,7 @@ class ClassicControl(GymnaxDistribution):
     """
 
     ranges: ClassVar[dict[str, tuple[float, ...]]]
+    with_plan: ClassVar = PLANNING | {"n_tasks": 64, "minibatches": 8, "iterations": 60}
 
     @classmethod
     def training_horizon(cls, variation: str | None) -> int:
@@ -49,13 +40,6 @@ class ClassicControl(GymnaxDistribution):
         """Values of the size of a hundred."""
         own = {"n_tasks": 256, "critic_scale": 0.1, "value_scale": 50.0}
         return super().training_defaults(algo, horizon) | own
-
-    @classmethod
-    def defaults_with(cls, object_level: str | None, algo: str, horizon: int) -> dict[str, Any]:
-        """`training_defaults`; a policy that starts as its plan needs few tasks."""
-        usual = cls.training_defaults(algo, horizon)
-        has_plan = algo == "rl3" and object_level in (None, "linear_model")
-        return usual | (WITH_PLAN if has_plan else {})
 
     def __post_init__(self) -> None:
         check_fields(self)

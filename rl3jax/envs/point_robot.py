@@ -1,7 +1,7 @@
 """Point robot: a goal on a half-circle that is found by walking there, or by the distance to it."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from gymnax.environments import spaces
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from rl3jax.envs.base import Bins
-from rl3jax.envs.vector import Advance, VectorEnvironment
+from rl3jax.envs.vector import PLANNING, Advance, VectorEnvironment
 
 STEP = 0.1
 """As far as an action of 1 moves the robot, in each dimension."""
@@ -55,6 +55,14 @@ class PointRobot(VectorEnvironment):
 
     task_horizon = 100
     may_end = False
+    with_plan: ClassVar = PLANNING | {
+        "length_scale": 0.25,  # the goal is small
+        "num_frequencies": 110,
+        "anchors_along": 21,
+        "n_tasks": 128,
+        "minibatches": 8,
+        "iterations": 60,
+    }
 
     @classmethod
     def training_horizon(cls, variation: str | None) -> int:

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,14 @@ class Advance(NamedTuple):
     terminated: ArrayLike  # [] bool; a time limit is no such end
 
 
+PLANNING: dict[str, Any] = {
+    "head": "planning",
+    "temperature": 0.1,
+    "trust": 0.9,  # plans that begin with what tasks have in common need little exploration
+}
+"""Trainings of policies that start as the plan of a linear model with a learned prior."""
+
+
 class VectorEnvironment(TaskDistribution):
     """Base of environments whose states are vectors `[D]`.
 
@@ -52,11 +60,13 @@ class VectorEnvironment(TaskDistribution):
         when_ended: what an episode does that ends before its time limit: "restart" at once, or
             "wait" until then, where actions do nothing and rewards are 0. Episodes then are equally
             long, and what is summed over a budget of steps is their returns.
+        with_plan: what trainings with the usual learner have otherwise than with others.
         bins: of a box of actions, make such a grid of points all that there is; `None`: the box.
     """
 
     when_ended: str = "wait"
     bins: int | None = None
+    with_plan: ClassVar[dict[str, Any]] = {}
 
     def binned(self, space: spaces.Discrete | spaces.Box) -> spaces.Discrete | spaces.Box:
         """Of the dynamics' own actions, those that there are: under `bins`, indices of points.
@@ -83,6 +93,13 @@ class VectorEnvironment(TaskDistribution):
         """Object-level RL by a linear model that starts with what tasks have in common."""
         del horizon
         return {"object_level": "linear_model", "prior": "learned"} if algo == "rl3" else {}
+
+    @classmethod
+    def defaults_with(cls, object_level: str | None, algo: str, horizon: int) -> dict[str, Any]:
+        """`training_defaults`, and what else becomes a policy that starts as its learner's plan."""
+        usual = cls.training_defaults(algo, horizon)
+        has_plan = algo == "rl3" and object_level in (None, "linear_model")
+        return usual | (cls.with_plan if has_plan else {})
 
     @abc.abstractmethod
     def start(self, key: PRNGKeyArray, task: Any) -> tuple[Any, Float[ArrayLike, " D"]]:
