@@ -116,12 +116,10 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
     """Starts actor and belief from a saved agent; critic and optimisers stay fresh."""
     folder = locate(path)
     agent = load_agent(folder / "agent" if (folder / "agent").is_dir() else folder)
-    if agent.network != trainer.settings.actor:
-        raise ConfigError(
-            f"--init-from {path} holds {shown(agent.network)}, this run "
-            f"{shown(trainer.settings.actor)}"
-        )
-    if agent.layout.fields != trainer.layout.fields or agent.belief != trainer.belief:
+    for held, own in ((agent.network, trainer.settings.actor), (agent.belief, trainer.belief)):
+        if held != own:
+            raise ConfigError(f"--init-from {path} holds {shown(held)}, this run {shown(own)}")
+    if agent.layout.fields != trainer.layout.fields:
         raise ConfigError(
             f"--init-from {path} observes {shown(agent.layout)}, this run {shown(trainer.layout)}"
         )

@@ -457,6 +457,26 @@ def test_up_is_up_in_gridnavi():
     assert panels({"": episode}, dpi=40).shape[1] > 0
 
 
+def test_where_a_belief_has_the_goal_is_recorded_and_drawn():
+    config = Config(env="gridnavi", algo="rl2", belief="varibad", width=8, n_tasks=4)
+    trainer = make_trainer(config)
+    agent, task = trainer.agent(trainer.init(key())), GridNaviTask(jnp.int32(11))
+    episode = record_episode(agent, trainer.env, task, 2, key())
+    kind, _, _ = episode.belief
+    belief, params = agent.belief, agent.belief_params
+    mean = belief.features(params, belief.init())["belief_mean"].numbers
+    np.testing.assert_allclose(kind[0, 2], belief.decoded(params, mean), rtol=1e-5)
+    np.testing.assert_allclose(kind.sum(axis=1), 1, rtol=1e-5)
+    kind = kind.copy()
+    kind[2, 2] = np.arange(25) == 11  # now it is sure
+    episode = dataclasses.replace(episode, belief=episode.belief._replace(kind=kind))
+    pictures = list(frames({"": episode}, [0, 2], dpi=100))
+    side, width = (pictures[0].shape[1] / 2 - 24) / 5, pictures[0].shape[1] // 2
+    y, x = int(92 + 2.1 * side), int(width + 12 + 1.1 * side)  # of state 11, up and right
+    unsure, sure = (np.median(p[y : y + 9, x : x + 9].reshape(-1, 3), axis=0) for p in pictures)
+    assert sure.max() < 100 < unsure.min()
+
+
 def test_beliefs_are_drawn_beside_the_map_of_whom_has_them(worlds):
     _, _, plain = worlds["gridworld"]
     believed = np.full(plain.q.shape[1], NORMAL)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num, PRNGKeyArray
@@ -17,11 +18,12 @@ from rl3jax.envs import Environment, ScaledFeatures, State, TaskDistribution
 from rl3jax.evaluation import check_tasks
 from rl3jax.object_level import NoLearner, ObjectLearner, TabularLearner
 from rl3jax.object_level.local_model import KindsModel
+from rl3jax.policy import Varibad
 from rl3jax.rollout import Trajectory, rollout
 
 
 class Belief(NamedTuple):
-    """What a learner believes of the states of a task, each of which is of one of C kinds.
+    """What an agent believes of the states of a task, each of which is of one of C kinds.
 
     Attributes:
         kind: `[M, C, S]`, probabilities of each state's kinds; kind 0 cannot be entered.
@@ -50,7 +52,7 @@ class MetaEpisode:
             states are vectors; `None` without a learner.
         action, reward: `[H]`, of each step; an action in a box is `[H, n]`.
         terminated, truncated: `[H]` bool, where object-level episodes ended.
-        belief: what the learner believes at each moment; `None` unless it knows kinds of states.
+        belief: what the agent believes at each moment; `None` unless it knows kinds of states.
     """
 
     env: TaskDistribution
@@ -217,7 +219,7 @@ class _Watched(Agent):
         learner = _learner(self.inner)
         q = _values(learner, carry)
         decision, inner = self.inner.decide(carry.inner, key)
-        belief = _belief(learner, carry.inner.table) if isinstance(learner, KindsModel) else None
+        belief = _belief(self.inner, carry.inner)
         situation = _Situation(carry.state, carry.entered, q, belief)
         action = self.inner.played(decision.action)
         return Decision(action, (), situation), carry._replace(inner=inner)
@@ -251,9 +253,20 @@ def _values(learner: ObjectLearner | None, carry: _WatchedCarry) -> Array | None
     return None if learner is None else learner.estimates(carry.inner.table, carry.state).q
 
 
-def _belief(learner: KindsModel, table: Any) -> Belief:
-    kinds = learner.kinds(table)
-    return Belief(learner.posterior(table).of_all, kinds.reward, kinds.ends)
+def _belief(agent: Agent, carry: Any) -> Belief | None:
+    """That which is learned from all tasks, or else that of the learner."""
+    if not isinstance(agent, PolicyAgent):
+        return None
+    learner, learned = agent.bound_learner, agent.belief
+    if isinstance(learned, Varibad) and learned.num_states is not None:
+        mean = learned.features(agent.belief_params, carry.belief)["belief_mean"].numbers
+        pays = learned.decoded(agent.belief_params, mean)
+        kind = jnp.stack([jnp.zeros_like(pays), 1 - pays, pays])
+        return Belief(kind, jnp.array([0.0, 0.0, 1.0]), jnp.zeros(3))
+    if not isinstance(learner, KindsModel):
+        return None
+    kinds = learner.kinds(carry.table)
+    return Belief(learner.posterior(carry.table).of_all, kinds.reward, kinds.ends)
 
 
 @partial(jax.jit, static_argnums=(0, 3))

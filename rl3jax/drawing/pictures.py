@@ -13,7 +13,7 @@ from rl3jax.checks import ConfigError
 from rl3jax.drawing.bandit import BanditView
 from rl3jax.drawing.beliefs import BeliefView
 from rl3jax.drawing.episode import MetaEpisode, key_moments
-from rl3jax.drawing.gridnavi import GridNaviView
+from rl3jax.drawing.gridnavi import GoalView, GridNaviView
 from rl3jax.drawing.gridworld import GridworldView
 from rl3jax.drawing.motion import (
     AcrobotView,
@@ -50,8 +50,8 @@ VIEWS: dict[type[TaskDistribution], type[View]] = {
     PointRobot: PointRobotView,
 }
 """How each environment is drawn, and those derived from it."""
-COMPANIONS: dict[type[View], type[View]] = {GridworldView: BeliefView}
-"""What is drawn beside a view of a meta-episode whose learner believes in kinds of states."""
+COMPANIONS: dict[type[View], type[View]] = {GridworldView: BeliefView, GridNaviView: GoalView}
+"""What is drawn beside a view of a meta-episode whose agent believes in kinds of states."""
 
 T = TypeVar("T")
 Image = UInt8[np.ndarray, "height width 3"]
