@@ -85,6 +85,7 @@ RECIPES: dict[str, Recipe] = {
         {**LONG_MDP, "horizon": 2048, "discount": 0.998, "n_tasks": 512, "iterations": 120},
         OOD_MDPS, batch_size=250,
     ),
+    "gridnavi-rl3": Recipe({"env": "gridnavi", "horizon": 60}),
     "gridworld-11x11-rl3": Recipe(
         {"env": "gridworld", "variation": "11x11", "algo": "rl3", "horizon": 250}
     ),
