@@ -102,11 +102,11 @@ class S5(Memory):
 
 def _init_layer(key: PRNGKeyArray, width: int, states: int) -> Layer:
     step_key, read_key, write_key, skip_key, gate_key = jax.random.split(key, 5)
-    log_step_bounds = {"minval": math.log(0.001), "maxval": math.log(0.1)}
+    shortest, longest = math.log(0.001), math.log(0.1)
     return Layer(
         log_rate=jnp.full(states, math.log(0.5)),
         frequency=jnp.asarray(hippo_frequencies(states), float),
-        log_step=jax.random.uniform(step_key, (states,), **log_step_bounds),
+        log_step=jax.random.uniform(step_key, (states,), minval=shortest, maxval=longest),
         # In the eigenvectors' basis, which is unitary, normal numbers are complex normal ones.
         read=jax.random.normal(read_key, (width, 2 * states)) / math.sqrt(2 * width),
         write=jax.random.normal(write_key, (2 * states, width)) / math.sqrt(states / 2),
