@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +48,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"figures/{figure.name}", abs_src_path=str(figure)))
     figures = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, figures)
-    for notebook in sorted(notebook_pages.FOLDER.glob("*.py")):
+    notebooks = sorted(notebook_pages.FOLDER.glob("*.py"))
+    with ThreadPoolExecutor() as threads:  # each waits for a process
+        pages = list(threads.map(partial(notebook_pages.execute, folder=figures), notebooks))
+    for notebook, page in zip(notebooks, pages, strict=True):
         name, source = f"notebooks/{notebook.stem}", notebook.read_text("utf-8")
-        page = notebook_pages.execute(notebook, figures)
         files.append(File.generated(config, f"{name}.md", content=page))
         files.append(
             File.generated(config, f"{name}.ipynb", content=notebook_pages.as_ipynb(source))

@@ -62,7 +62,7 @@ print(f"{difference.mean:.2f} ± {difference.stderr:.2f}")
 # And what does it do in one of them? Each arm's posterior beside the truth (above), and its pulls over time.
 
 # %%
-frames = rl3jax.render_episode({"RL³": agent}, trainer.env, horizon=50, key=jax.random.key(1))
+frames = rl3jax.render_episode({"RL³": agent}, trainer.env, horizon=50, key=jax.random.key(2))
 plt.figure(figsize=(7, 5))
 plt.imshow(frames[-1])
 plt.axis("off")
