@@ -51,6 +51,14 @@ LONG_MDP = {
 }  # fmt: skip
 OOD_MDPS = ("ood-dirichlet", "ood-uniform-reward")
 
+
+def _physics(env: str, n_tasks: int, iterations: int, **options: Any) -> Recipe:
+    """Of five episodes; minutes on two cores, since policies start as their plans."""
+    sizes = {"n_tasks": n_tasks, "minibatches": n_tasks // 8, "iterations": iterations}
+    config = {"env": env, "algo": "rl3", "horizon": 1000, **options, **sizes}
+    return Recipe(config, batch_size=50, n_tasks=100)
+
+
 RECIPES: dict[str, Recipe] = {
     "bandit-h100-rl3": Recipe(
         {**BANDIT, "horizon": 100, "n_tasks": 16_384, "iterations": 400}, ("ood",)
@@ -93,6 +101,7 @@ RECIPES: dict[str, Recipe] = {
         {"env": "gridworld", "variation": "13x13", "algo": "rl3", "horizon": 350},
         tuple(f"13x13-{name}" for name in gridworlds.SHIFTED), batch_size=250,
     ),
+    "cartpole-sign-rl3": _physics("cartpole", variation="sign", n_tasks=32, iterations=8),
 }  # fmt: skip
 
 

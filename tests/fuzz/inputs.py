@@ -203,6 +203,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "gravity_high": st.floats(0.003, 0.005),
     "length": st.integers(2, 9),
     "when_ended": st.sampled_from(["wait", "restart"]),
+    "bins": st.integers(2, 9),
     # Of gridworlds few: draws from each new one are tried, which takes seconds.
     "side": st.sampled_from([5, 13]),
     "num_obstacle_sets": st.sampled_from([1, 11]),
