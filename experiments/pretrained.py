@@ -52,10 +52,9 @@ LONG_MDP = {
 OOD_MDPS = ("ood-dirichlet", "ood-uniform-reward")
 
 
-def _physics(env: str, n_tasks: int, iterations: int, **options: Any) -> Recipe:
+def _physics(env: str, **options: Any) -> Recipe:
     """Of five episodes; minutes on two cores, since policies start as their plans."""
-    sizes = {"n_tasks": n_tasks, "minibatches": n_tasks // 8, "iterations": iterations}
-    config = {"env": env, "algo": "rl3", "horizon": 1000, **options, **sizes}
+    config = {"env": env, "algo": "rl3", "horizon": 1000, **options}
     return Recipe(config, batch_size=50, n_tasks=100)
 
 
@@ -101,7 +100,14 @@ RECIPES: dict[str, Recipe] = {
         {"env": "gridworld", "variation": "13x13", "algo": "rl3", "horizon": 350},
         tuple(f"13x13-{name}" for name in gridworlds.SHIFTED), batch_size=250,
     ),
-    "cartpole-sign-rl3": _physics("cartpole", variation="sign", n_tasks=32, iterations=8),
+    "cartpole-sign-rl3": _physics(
+        "cartpole", variation="sign", n_tasks=32, minibatches=4, iterations=8
+    ),
+    "mountain-car-rl3": _physics("mountain-car"),
+    "pendulum-rl3": _physics("pendulum"),
+    "pendulum-sign-rl3": _physics(
+        "pendulum", variation="sign", n_tasks=64, minibatches=8, iterations=8
+    ),
 }  # fmt: skip
 
 
