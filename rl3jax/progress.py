@@ -80,7 +80,15 @@ class Progress:
 
 
 def curve(values: Sequence[float]) -> str:
-    """Values as a curve of at most `WIDTH` characters, from the lowest to the highest."""
+    """Values as a curve of at most `WIDTH` characters, from the lowest to the highest.
+
+    What is not finite is a gap.
+    """
     shown = [part.mean() for part in np.array_split(values, min(len(values), WIDTH))]
-    low, span = min(shown), max(shown) - min(shown)
-    return "".join(HEIGHTS[round((x - low) / (span or 1) * (len(HEIGHTS) - 1))] for x in shown)
+    finite = [x for x in shown if np.isfinite(x)] or [0.0]
+    low, span = min(finite), np.ptp(finite) or 1.0
+
+    def height(x: float) -> str:
+        return HEIGHTS[round((x - low) / span * (len(HEIGHTS) - 1))] if np.isfinite(x) else " "
+
+    return "".join(map(height, shown))

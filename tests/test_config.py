@@ -31,9 +31,9 @@ def test_resolve_leaves_no_shared_field_open():
         config = Config(env=env).resolve()
         missing = {name for name, value in config.to_dict().items() if value is None}
         missing -= set(config.parts[0].options)
-        decided = env_class(env).training_defaults(config.algo, config.horizon).keys()
+        decided = env_class(env).defaults_with(config.object_level, config.algo, config.horizon)
         open_here = open_in[config.object_level] | open_in[config.network]
-        assert missing == (open_by_design | open_here) - decided
+        assert missing == (open_by_design | open_here) - decided.keys()
 
 
 def test_resolve_is_idempotent_and_keeps_what_was_given():
@@ -291,7 +291,7 @@ def test_values_of_every_domain_algorithm_preset_and_horizon():
             }, name
             assert all(owner_of(option) for option in expected.keys() - found.keys())
             new = found.keys() - expected.keys() - {"env", "variation", "algo", "preset", "horizon"}
-            assert {found[option] for option in new} <= {None, False, "plain"}
+            assert {found[option] for option in new} <= {None, False, "plain", "none"}
 
 
 def test_unknown_preset_names_the_nearest():

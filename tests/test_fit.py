@@ -52,4 +52,6 @@ def test_it_trains_as_the_trainer_does_and_goes_on_in_its_folder(tmp_path, capsy
 def test_curves_go_from_the_lowest_to_the_highest():
     assert curve([3.0]) == "▁"
     assert curve([0.0, 7.0, 3.0]) == "▁█▄"
+    assert curve([float("nan"), 0.0, float("inf"), 7.0]) == " ▁ █"  # of what is not finite nothing
+    assert curve([float("nan")]) == " "
     assert len(curve(list(range(1000)))) == 20

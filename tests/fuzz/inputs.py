@@ -18,7 +18,7 @@ from rl3jax.envs import ENVIRONMENTS as ENV_CLASSES
 from rl3jax.files import FileError
 from rl3jax.networks import NETWORKS
 from rl3jax.object_level import ALGORITHMS, OBJECT_LEVEL
-from rl3jax.policy import HEADS
+from rl3jax.policy import BELIEFS, HEADS
 from rl3jax.trainer import make_trainer
 
 ACCEPTED, REFUSED = "accepted", "refused"
@@ -131,7 +131,17 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "heads": st.sampled_from([1, 2, 4]),
     "object_level": st.sampled_from(["value_iteration", "q_learning", "local_model"]),
     "belief": st.sampled_from(["none", "varibad"]),
+    "belief_decoder": st.sampled_from(["transitions", "states"]),
+    "belief_width": _SIZES,
+    "latent_size": _SIZES,
+    "kl_weight": _POSITIVE,
+    "belief_learning_rate": _POSITIVE,
+    "decoded_beliefs": _SIZES,
+    "decoded_steps": _SIZES,
     "head": st.sampled_from(["plain", "planning", "state", "hyper"]),
+    "head_width": _SIZES,
+    "hyper_inputs": _SIZES,
+    "hyper_width": _SIZES,
     "temperature": _POSITIVE,
     "trust": st.floats(0.01, 0.99),
     "prior": st.sampled_from(["none", "pooled", "learned"]),
@@ -235,7 +245,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
 
 PARTS: dict[str, dict[str, str]] = {
     option: {registry.kind: name}
-    for registry in (ENV_CLASSES, OBJECT_LEVEL, ALGORITHMS, HEADS, NETWORKS)
+    for registry in (ENV_CLASSES, OBJECT_LEVEL, ALGORITHMS, HEADS, BELIEFS, NETWORKS)
     for name, part in reversed(registry.items())
     for option in registry.options(part)
 }
