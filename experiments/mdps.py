@@ -140,7 +140,8 @@ def section(found: Gathered) -> str:
     """Table 3, the figure's numbers, the classical algorithms, and the costs."""
     by_budget = (
         "By budget, return as a fraction of the optimal policy's (greedy; the paper's values are "
-        f"read off its figure):\n\n{budget_table(found)}"
+        "read off its figure; in ours, stars are agents that come with the package):\n\n"
+        f"{budget_table(found)}"
     )
     return tables.comparison(
         table_rows("paper"), ALGORITHMS, baseline_rows(), found, by_budget, rows("paper")
