@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import io
 import os
+import posixpath
 import re
 import shutil
 import tempfile
@@ -64,12 +65,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Links as they are in the repository lead to the site's pages."""
-    up = "../" * page.file.src_uri.count("/")
+    here = page.file.src_uri
+    source = next((source for source, name in PAGES.items() if name == here), f"docs/{here}")
 
     def in_site(link: re.Match[str]) -> str:
-        path = link[1].removeprefix("../").removeprefix("docs/")
-        path = PAGES.get(path, path.replace(FIGURES, "figures"))
-        return up + path if path.endswith(".md") else path
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link[1]))
+        path = PAGES.get(path, path.removeprefix("docs/").replace(FIGURES, "figures"))
+        return posixpath.relpath(path, posixpath.dirname(here) or ".")
 
     return LINK.sub(in_site, markdown)
 

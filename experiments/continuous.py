@@ -132,10 +132,13 @@ def draw(found: Gathered) -> dict[str, Figure]:
         "rl3 greedy": "RL³", "rl3 planner": "its plans alone", "rl2 greedy": "RL²",
         "random": "random", OPTIMAL: "optimum",
     }  # fmt: skip
-    shown = figures.within_meta_episode(
-        rows("paper"), contenders, found, "per_episode", "return of an episode"
+    shown = [row for row in rows("paper") if row.name in found.trained]
+    if not shown:
+        return {}
+    figure = figures.within_meta_episode(
+        shown, contenders, found, "per_episode", "return of an episode"
     )
-    return {"continuous": shown}
+    return {"continuous": figure}
 
 
 EXPERIMENT = Experiment(

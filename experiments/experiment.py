@@ -36,13 +36,14 @@ class Experiment:
 
     Attributes:
         name: of its module.
-        title: of its section.
+        title: of its page.
         rows: of a preset. Those of "paper" are all there are.
         measure: from a row, a seed and the row's trained agents (by algorithm) to what was found.
         section: Markdown, from the results at hand, whatever is missing.
         figures: by file name without ending, from the same.
         baseline_rows: rows that the classical baselines play, whatever the preset.
         seeds: of every training, by preset.
+        beside_published: whether its tables have published numbers.
     """
 
     name: str
@@ -53,3 +54,4 @@ class Experiment:
     figures: Callable[[Gathered], dict[str, Figure]]
     baseline_rows: Callable[[], list[Row]] = list
     seeds: Mapping[str, int] = field(default_factory=lambda: SEEDS)
+    beside_published: bool = True

@@ -86,7 +86,7 @@ def within_meta_episode(
     """A panel a row: `what` ("regret" or "per_episode") of contenders, by object-level episode.
 
     Args:
-        rows: those to show; the ones without results are left out.
+        rows: those to show; the ones that no trained agent has played are left out.
         contenders: titles by name; a name is a baseline's, or like "rl3 greedy".
         found: results.
         what: field of a score.
@@ -101,7 +101,7 @@ def within_meta_episode(
                 line(axis, curves, title, color_of(name, names))
         axis.set_xlabel("env step" if what == "regret" else "object-level episode")
 
-    return by_row([row for row in rows if found.of(row)], draw, ylabel)
+    return by_row([row for row in rows if row.name in found.trained], draw, ylabel)
 
 
 def learning_curves(

@@ -8,8 +8,6 @@ object-level RL learns what kinds of states there are, and plans with them; and 
 import dataclasses
 from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments import figures, tables
@@ -114,15 +112,12 @@ def baseline_rows() -> list[Row]:
 
 
 def section(found: Gathered) -> str:
-    """Table 4, ours beside it, the classical algorithms, and the costs."""
-    return tables.comparison(
-        table_rows("paper"),
-        ALGORITHMS,
-        baseline_rows(),
-        found,
-        more=_kinds_table(found),
-        trained_rows=rows("paper"),
+    """Ours, then table 4 as the paper has it, the classical algorithms, and the costs."""
+    as_published = tables.comparison(
+        table_rows("paper"), ALGORITHMS, baseline_rows(), found, trained_rows=rows("paper")
     )
+    intro = "With the paper's object-level RL, value iteration on every tile as a state of its own:"
+    return "\n\n".join([_kinds_table(found), intro, as_published])
 
 
 PLANS = {"planner": "its planner", "planner-switch": "its planner, that switches"}
@@ -162,34 +157,28 @@ def _kinds_line(row: Row, theirs: Row, found: Gathered) -> list[str]:
 
 
 def draw(found: Gathered) -> dict[str, Figure]:
-    """Returns by variation, ours beside the published."""
-    figure, axes = figures.panels(2, width=6.0, height=3.8, columns=2)
-    for axis, title in zip(axes, ("ours, greedy", "paper"), strict=True):
-        _bars(axis, found, ours=title.startswith("ours"))
-        axis.set(title=title)
-        axis.axhline(0, color="#444444", linewidth=0.8)
-    limits = np.array([axis.get_ylim() for axis in axes])
-    for axis in axes:
-        axis.set_ylim(limits.min(), limits.max())
-    axes[0].set_ylabel("meta-episode return")
-    figures.legend(figure, axes)
-    return {"gridworlds": figure}
-
-
-def _bars(axis: Axes, found: Gathered, ours: bool) -> None:
+    """Returns by variation: the paper's pale, ours beside them, the optimum a line above."""
+    figure, (axis,) = figures.panels(1, width=10.0, height=3.8)
     shown = table_rows("paper")
-    contenders = (*ALGORITHMS, KINDS)
-    width = 0.8 / len(contenders)
-    for i, algo in enumerate(contenders):
-        bars = [_bar(row, algo, found) if ours else _published_bar(row, algo) for row in shown]
-        places = [j + (i - (len(contenders) - 1) / 2) * width for j, bar in enumerate(bars) if bar]
-        values, errors = zip(*filter(None, bars), strict=True) if any(bars) else ((), ())
+    theirs = [(algo, 0.4, [_published_bar(row, algo) for row in shown]) for algo in ALGORITHMS]
+    ours = [(algo, 1.0, [_bar(row, algo, found) for row in shown]) for algo in (*ALGORITHMS, KINDS)]
+    series = [(algo, alpha, bars) for algo, alpha, bars in theirs + ours if any(bars)]
+    width = 0.8 / len(series)
+    for i, (algo, alpha, bars) in enumerate(series):
+        places = [j + (i - (len(series) - 1) / 2) * width for j, bar in enumerate(bars) if bar]
+        values, errors = zip(*filter(None, bars), strict=True)
         axis.bar(
-            places, values, width, yerr=errors, capsize=2,
-            color=figures.color_of(algo), label=algorithm_title(algo),
+            places, values, width, yerr=errors, capsize=2, color=figures.color_of(algo),
+            alpha=alpha, label=f"{algorithm_title(algo)}, {'ours' if alpha == 1 else 'paper'}",
         )  # fmt: skip
-    labels = [str(row.variation).replace("13x13-", "") for row in shown]
-    axis.set_xticks(range(len(shown)), labels, rotation=30, ha="right")
+    for j, row in enumerate(kinds_rows("paper")):
+        for score in found.scores(row, OPTIMAL):
+            axis.hlines(score.mean, j - 0.4, j + 0.4, figures.color_of(OPTIMAL), label="optimum")
+    axis.axhline(0, color="#444444", linewidth=0.8)
+    axis.set_xticks(range(len(shown)), [str(row.variation).replace("13x13-", "") for row in shown])
+    axis.set_ylabel("meta-episode return, greedy")
+    figures.legend(figure, [axis])
+    return {"gridworlds": figure}
 
 
 def _bar(row: Row, algo: str, found: Gathered) -> tuple[float, float] | None:

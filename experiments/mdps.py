@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments import figures, published, tables
+from experiments import figures, pretrained, published, tables
 from experiments.command import main
 from experiments.experiment import Experiment
 from experiments.gathered import OPTIMAL, Gathered
@@ -140,7 +140,8 @@ def section(found: Gathered) -> str:
     """Table 3, the figure's numbers, the classical algorithms, and the costs."""
     by_budget = (
         "By budget, return as a fraction of the optimal policy's (greedy; the paper's values are "
-        f"read off its figure):\n\n{budget_table(found)}"
+        "read off its figure; in ours, stars are agents that come with the package):\n\n"
+        f"{budget_table(found)}"
     )
     return tables.comparison(
         table_rows("paper"), ALGORITHMS, baseline_rows(), found, by_budget, rows("paper")
@@ -159,12 +160,13 @@ def budget_table(found: Gathered) -> str:
         for row in pair:
             for algo in BY_BUDGET:
                 theirs = published.published(row.name, algo, published.NORMALISED)
-                line += [_normalised_cell(row, algo, found), tables.published_cell(theirs)]
+                line += [normalised_cell(row, algo, found), tables.published_cell(theirs)]
         lines.append(line)
     return tables.table(header, lines)
 
 
-def _normalised_cell(row: Row, algo: str, found: Gathered) -> str:
+def normalised_cell(row: Row, algo: str, found: Gathered) -> str:
+    """Fraction of the optimum, with its error over tasks or its range over seeds."""
     scores = normalised(row, algo, found)
     if not scores:
         return tables.NOT_RUN
@@ -210,7 +212,7 @@ def budget_figure(found: Gathered) -> Figure:
 
 
 def _budget_lines(axis: Axes, rows_shown: tuple[Row, ...], algo: str, found: Gathered) -> None:
-    """One algorithm: the mean over seeds with their range, and the paper's dotted line."""
+    """One algorithm: our mean over seeds with its range, the package's agents, the paper's."""
     color, title = figures.color_of(algo), algorithm_title(algo)
     ours = {row.horizon: [s.value for s in normalised(row, algo, found)] for row in rows_shown}
     ours = {horizon: scores for horizon, scores in ours.items() if scores}
@@ -220,6 +222,18 @@ def _budget_lines(axis: Axes, rows_shown: tuple[Row, ...], algo: str, found: Gat
         axis.errorbar(  # rounding may take a mean past seeds that are all the same
             list(ours), means, np.maximum((means - low, high - means), 0.0),
             color=color, marker="o", markersize=4, capsize=2, label=f"{title}, ours",
+        )  # fmt: skip
+    packaged = {
+        row.horizon: statistics.fraction_of(score.greedy[0], score.optimal[0])
+        for row in rows_shown
+        for card, score in pretrained.cards_of(row.name)
+        if card.config["algo"] == algo
+    }
+    if packaged:
+        axis.plot(
+            list(packaged), list(packaged.values()),
+            color=color, linestyle="none", marker="*", markersize=10,
+            label=f"{title}, agents of the package",
         )  # fmt: skip
     theirs = {
         row.horizon: value.value

@@ -93,7 +93,7 @@ def section(found: Gathered) -> str:
             tables.baselines(baseline_rows(), found),
             tables.costs(rows("paper"), found),
         ]
-    ).rstrip()
+    )
 
 
 def _line(row: Row, found: Gathered) -> list[str]:

@@ -6,6 +6,7 @@ like those it was trained on and on shifted ones, and put where `rl3jax.load_pre
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from rl3jax import pretrained, statistics
 
 console = Console(highlight=False, soft_wrap=True)
 SEED = 0
+TITLE = "Trained agents"
 
 
 @dataclass(frozen=True)
@@ -177,15 +179,24 @@ def score(
     return pretrained.CardScore(variation, horizon, row.n_tasks, greedy, sampled, optimal)
 
 
+def cards_of(row: str) -> list[tuple[pretrained.Card, pretrained.CardScore]]:
+    """The agents of the package that were scored on a row, by its name, and their scores there."""
+    return [(card, score) for card in _cards() for score in card.scores if _row(card, score) == row]
+
+
+@cache
+def _cards() -> tuple[pretrained.Card, ...]:
+    return tuple(map(rl3jax.pretrained_card, rl3jax.pretrained_names()))
+
+
 def section() -> str:
     """Markdown of all cards: what each agent scores, and how it was trained."""
     header = ["agent", "tasks", "greedy", "sampled", "optimum", "of the optimum", "paper"]
-    cards = [rl3jax.pretrained_card(name) for name in rl3jax.pretrained_names()]
-    scores = [_score_line(card, score) for card in cards for score in card.scores]
-    costs = [_cost_line(card) for card in cards]
+    scores = [_score_line(card, score) for card in _cards() for score in card.scores]
+    costs = [_cost_line(card) for card in _cards()]
     return "\n\n".join(
         [
-            "## Trained agents",
+            f"# {TITLE}",
             "They come with the package: `rl3jax.load_pretrained(name)`. One seed each; the last "
             "policy, on held-out tasks that no choice was made on; the fraction of the "
             "optimum is of the better of both manners.",
@@ -198,15 +209,19 @@ def section() -> str:
 
 def _score_line(card: pretrained.Card, score: pretrained.CardScore) -> list[str]:
     algo = card.config["algo"]
-    row = f"{card.config['env']}-{score.variation}-h{score.horizon}"
     best = max(score.greedy[0], score.sampled[0])
     return [
         card.name,
         f"{score.variation or 'its own'}, H = {score.horizon}",
         *(tables.over_tasks(*pair) for pair in (score.greedy, score.sampled, score.optimal)),
         tables.number(statistics.fraction_of(best, score.optimal[0])),
-        tables.published_cell(published(row, algo)),
+        tables.published_cell(published(_row(card, score), algo)),
     ]
+
+
+def _row(card: pretrained.Card, score: pretrained.CardScore) -> str:
+    """Name of the row that an agent was scored on."""
+    return f"{card.config['env']}-{score.variation}-h{score.horizon}"
 
 
 def _cost_line(card: pretrained.Card) -> list[str]:

@@ -50,6 +50,11 @@ def published(row: str, contender: str, measure: str = RETURN) -> Published | No
     return _numbers().get((row, contender, measure))
 
 
+def training_time(row: str) -> str | None:
+    """What a training of the paper's took, of the agents that play a row, where that is known."""
+    return _file()["training_times"].get(row)
+
+
 @cache
 def sources() -> dict[str, Source]:
     """All sources, by key."""

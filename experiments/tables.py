@@ -101,11 +101,11 @@ def comparison(
         more: Markdown of the experiment's own.
         trained_rows: whose trainings are listed, if others than `rows`.
     """
+    sampled = ["The same policies, sampled:", meta_rl(rows, algos, found, "sampled")]
     parts = [
         "Greedy policies:",
         meta_rl(rows, algos, found, "greedy"),
-        "The same policies, sampled:",
-        meta_rl(rows, algos, found, "sampled"),
+        *(sampled if any(row.name in found.trained for row in rows) else []),
         more,
         "Classical algorithms on the same tasks (in parentheses, a tuned constant):",
         baselines(baseline_rows, found),

@@ -69,4 +69,4 @@ plt.axis("off")
 
 # %% [markdown]
 # Next: `env="mdp"` or `env="gridworld"` in place of `env="bandit"`; `algo="rl2"` for the same without object-level RL;
-# [your own environment](own-environment.md).
+# [your own environment](../own-environment.md).

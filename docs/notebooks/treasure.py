@@ -58,4 +58,4 @@ for name, player in players.items():
     print(f"{name:12}", *(f"{mean:6.2f}" for mean in played.return_per_episode()[0]))
 
 # %% [markdown]
-# Next: [what else an environment may say](own-environment.md); [your own learner](own-learner.md), [your own network](own-network.md).
+# Next: [what else an environment may say](../own-environment.md); [your own learner](../own-learner.md), [your own network](../own-network.md).

@@ -35,4 +35,4 @@ plt.imshow(frames[len(frames) // 2])
 plt.axis("off")
 
 # %% [markdown]
-# Next: [all environments](environments.md); [any gymnax environment](gymnax.md) whose parameters are to vary.
+# Next: [all environments](../environments.md); [any gymnax environment](../gymnax.md) whose parameters are to vary.

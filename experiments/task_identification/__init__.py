@@ -24,5 +24,5 @@ from experiments.task_identification.tables import section
 
 EXPERIMENT = Experiment(
     "task_identification", "Task identification by Q-estimates (appendix D)",
-    rows, measure, section, draw,
+    rows, measure, section, draw, beside_published=False,
 )  # fmt: skip

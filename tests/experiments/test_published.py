@@ -16,6 +16,7 @@ from experiments.published import (
     TO_MATCH,
     published,
     sources,
+    training_time,
 )
 from rl3jax import baselines
 
@@ -60,6 +61,7 @@ def test_what_was_not_published_is_none():
     assert published("bandit-iid-h100", "rl3-coarse") is None
     assert published("bandit-iid-h101", "rl3") is None
     assert published("bandit-iid-h100", "rl3", NORMALISED) is None
+    assert training_time("bandit-iid-h10") is None
 
 
 def test_no_number_is_there_twice():
@@ -72,6 +74,12 @@ def test_every_row_of_a_source_is_a_row_of_an_experiment(source):
     named = {n["row"] for n in NUMBERS if n["source"] == source}
     assert named
     assert named <= rows().keys()
+
+
+def test_trainings_whose_time_is_known_are_of_rows():
+    times = json.loads(FILE.read_text(encoding="utf-8"))["training_times"]
+    assert times.keys() <= rows().keys()
+    assert all(training_time(row) == time for row, time in times.items())
 
 
 def test_every_contender_is_trained_there_or_is_a_baseline():

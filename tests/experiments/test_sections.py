@@ -1,4 +1,4 @@
-"""The section of every experiment: from no results, from one seed, from several."""
+"""The page of every experiment: from no results, from one seed, from several."""
 
 import io
 
@@ -84,12 +84,12 @@ def test_from_trained_agents_alone(experiment, tmp_path, fill, assert_tables_are
     assert ("Baselines: not yet run." in text) == (experiment.name != "training_curves")
 
 
-def test_a_section_has_its_pictures_commands_and_problems(tmp_path, fill):
+def test_a_page_has_its_pictures_commands_and_problems(tmp_path, fill):
     fill(tmp_path, bandits.EXPERIMENT, "cpu", seeds=1)
     (tmp_path / "bandits" / "cpu" / "cut.json").write_text("{")
     found = gather(tmp_path, "bandits", PRESETS)
     text = render(bandits.EXPERIMENT, found, tmp_path / "figures", tmp_path / "page.md")
-    assert text.startswith("## Bernoulli bandits (table 2)\n\n")
+    assert text.startswith("# Bernoulli bandits (table 2)\n\n")
     assert "![bandits regret](figures/bandits-regret.png)" in text
     assert "To repeat it: `python -m experiments.bandits --preset cpu`." in text
     assert text.endswith("cut.json was cut short or damaged")
