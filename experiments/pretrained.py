@@ -221,7 +221,7 @@ def _score_line(card: pretrained.Card, score: pretrained.CardScore) -> list[str]
 
 def _row(card: pretrained.Card, score: pretrained.CardScore) -> str:
     """Name of the row that an agent was scored on."""
-    return f"{card.config['env']}-{score.variation}-h{score.horizon}"
+    return "-".join(filter(None, (card.config["env"], score.variation, f"h{score.horizon}")))
 
 
 def _cost_line(card: pretrained.Card) -> list[str]:
