@@ -228,7 +228,7 @@ def _cost_line(card: pretrained.Card) -> list[str]:
     return [
         card.name,
         f"`{card.command}`",
-        f"{card.env_steps / 1e6:.0f} M",
+        f"{card.env_steps / 1e6:.3g} M",
         tables.duration(card.seconds),
         tables.hardware(card.provenance),
     ]

@@ -64,6 +64,8 @@ def _lines_of(folder: RunFolder) -> list[Line]:
         FileError: if it is no numbers.
     """
     lines = folder.read_metrics()
+    if not lines:
+        raise FileError(f"{folder.metrics} has no iterations yet")
     for line in lines:
         for name in ("env_steps", "seconds", "mean_return", "validation_return"):
             value = line.get(name, None if name == "validation_return" else "missing")

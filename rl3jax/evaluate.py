@@ -47,7 +47,7 @@ class EvaluateArgs:
     in Q).
     None: random, and optimal where the exact model is known."""
     env: str | None = None
-    """Environment of the baselines, where there is no RUN: bandit, mdp, gridworld, module:Class.
+    """Environment of the baselines, where there is no RUN: a name as of `train`, or module:Class.
     With a RUN only if that is of a module:Class, whose code is not run otherwise."""
     variation: str | None = None
     """Task distribution to score on, for instance ood. None: the one trained on."""

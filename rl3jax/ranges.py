@@ -43,6 +43,8 @@ class OneOf:
 
 Size = Annotated[int, Ge(1)]
 """A whole number of at least 1."""
+Layers = Annotated[int, Ge(1), Le(64)]
+"""Of a network: more would take minutes to compile."""
 Count = Annotated[int, Ge(0)]
 """A whole number of at least 0."""
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]

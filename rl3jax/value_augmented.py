@@ -90,7 +90,8 @@ class ValueAugmented(environment.Environment):
                 raise ConfigError(
                     f"the learner has {name} {learns}, {type(self.env).__name__} has {there_are}"
                 )
-        assert self.layout.size  # wrong scales are named now, not in the first step
+        if self.layout.size == 0:  # made here, so that wrong scales are named now
+            raise ConfigError(f"shown {self.shown} leaves nothing of what {self.learner} gives")
 
     @functools.cached_property
     def layout(self) -> ObservationLayout:

@@ -84,6 +84,18 @@ def test_flags_of_other_parts_are_refused_in_one_line(capsys, arguments, message
     assert message in refused(capsys, sweep, arguments)
 
 
+@pytest.mark.parametrize(
+    ("part", "option"),
+    [
+        ("--belief varibad", "latent_size"), ("--head hyper", "hyper_width"),
+        ("--network mingru", "layers"), ("--env gridworld --object-level local_model", "num_kinds"),
+    ],
+)  # fmt: skip
+def test_flags_of_a_part_are_taken_once_it_is_named(part, option):
+    args = parse(TrainArgs, [*part.split(), f"--{option.replace('_', '-')}", "3"], "train")
+    assert dict(args.config.options)[option] == 3
+
+
 def test_a_grid_varies_traced_numbers_alone(own, capsys):
     assert "wind shapes the program" in refused(capsys, sweep, f"{own} --grid wind=0.1,0.2")
 

@@ -27,7 +27,7 @@ GROUPS = {
     "seed": "run",
 }
 """Titles of the groups of all others in help, by the field that each begins with."""
-NAMING = ("env", "algo", "object_level", "head", "network", "preset")
+NAMING = ("env", "algo", "object_level", "head", "belief", "network", "preset")
 """Flags that decide which others there are; a preset may name the network."""
 
 

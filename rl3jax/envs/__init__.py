@@ -112,6 +112,8 @@ def env_class(name: str) -> type[TaskDistribution]:
     Raises:
         ConfigError: if there is none. The message is one line.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"env must be a name, not {shown(name)}")
     if ":" in name:
         return _USED.get(name) or _import_environment(name)
     if name not in ENVIRONMENTS:

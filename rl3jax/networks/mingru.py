@@ -15,7 +15,7 @@ from rl3jax.devices import on_cpu
 from rl3jax.networks.base import Memory
 from rl3jax.networks.layers import Dense, dense, init_dense, standardised
 from rl3jax.networks.recurrence import recurrence
-from rl3jax.ranges import Size
+from rl3jax.ranges import Layers, Size
 
 
 class Layer(NamedTuple):
@@ -53,7 +53,7 @@ class MinGru(Memory):
     """
 
     width: Size = 128
-    layers: Size = 1
+    layers: Layers = 1
     embedding: Size = 64
     horizon: Size = 100
 

@@ -3,20 +3,22 @@
 As in `mingru`, all products are of whole meta-episodes.
 """
 
+import functools
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Ge, Le
 from jaxtyping import Array, Complex, Float, PRNGKeyArray
 
 from rl3jax.devices import on_cpu
 from rl3jax.networks.base import Memory
 from rl3jax.networks.layers import Dense, dense, init_dense, product, standardised
 from rl3jax.networks.recurrence import recurrence
-from rl3jax.ranges import Size
+from rl3jax.ranges import Layers, Size
 
 
 class Layer(NamedTuple):
@@ -59,8 +61,8 @@ class S5(Memory):
     """
 
     width: Size = 64
-    layers: Size = 2
-    states: Size = 64
+    layers: Layers = 2
+    states: Annotated[int, Ge(1), Le(1024)] = 64
 
     @property
     def rows_at_a_time(self) -> int | None:
@@ -115,6 +117,7 @@ def _init_layer(key: PRNGKeyArray, width: int, states: int) -> Layer:
     )
 
 
+@functools.cache
 def hippo_frequencies(states: int) -> Float[np.ndarray, " S"]:
     """Imaginary parts of the eigenvalues of HiPPO-LegS of size 2 S, normal part, that are positive.
 

@@ -26,7 +26,7 @@ from rl3jax.networks.layers import (
     init_layer_norm,
     layer_norm,
 )
-from rl3jax.ranges import Size
+from rl3jax.ranges import Layers, Size
 
 SHORTEST_PREFIX = 256
 """Steps in the shortest of a cache's copies; every further one is twice as long."""
@@ -113,7 +113,7 @@ class Transformer(Memory):
     """
 
     width: Size = 64
-    layers: Size = 2
+    layers: Layers = 2
     heads: Size = 4
     horizon: Size = 100
 

@@ -110,6 +110,7 @@ def test_what_does_not_fit_is_named(unchecked):
         ((env, learner, 0), "horizon must be at least 1, not 0"),
         ((env, learner, 5, -1.0), "value_scale must be larger than 0"),
         ((env, learner, 5, None, None, None, "most"), "unknown shown 'most'"),
+        ((env, learner, 5, None, None, None, "estimates"), "leaves nothing of what"),
         ((env, object_level.none(1, 4), 5), "the learner has num_actions 4, Bandit has 5"),
     ):
         with pytest.raises(ConfigError, match=message):
