@@ -103,7 +103,7 @@ def _table(curves: dict[str, list[Line]], title: str) -> Table:
         table.add_column(column, justify="right")
     for name, lines in curves.items():
         validated = [line["validation_return"] for line in lines if "validation_return" in line]
-        last = lines[-1] if lines else {"env_steps": 0, "mean_return": math.nan}
+        last = lines[-1]
         table.add_row(
             name,
             f"{last['env_steps']:,}",
