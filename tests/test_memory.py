@@ -30,7 +30,7 @@ RUNS = {
         "width": 8,
     },
     "transformer": {
-        "network": "transformer", "n_tasks": 512, "minibatches": 64, "horizon": 60, "width": 32,
+        "network": "transformer", "n_tasks": 1536, "minibatches": 48, "horizon": 60, "width": 32,
     },
     "gridworld": {"env": "gridworld", "n_tasks": 512, "minibatches": 32, "horizon": 60},
 }  # fmt: skip

@@ -297,8 +297,8 @@ def _uniform(key: PRNGKeyArray, bounds: Sequence[float]) -> Float[Array, ""]:
     low, high = np.asarray(bounds[::2]), np.asarray(bounds[1::2])
     filled = np.cumsum(high - low)
     x = jax.random.uniform(key, maxval=filled[-1])
-    gaps = jnp.where(x >= filled[:-1], low[1:] - high[:-1], 0.0)
-    return low[0] + x + jnp.sum(gaps, dtype=float)
+    gaps = zip(filled[:-1].tolist(), (low[1:] - high[:-1]).tolist(), strict=True)
+    return low[0] + x + sum(jnp.where(x >= end, gap, 0.0) for end, gap in gaps)
 
 
 def _signed(action: Array, sign: Float[Array, ""], space: spaces.Discrete | spaces.Box) -> Array:
