@@ -59,6 +59,12 @@ class PointRobot(VectorEnvironment):
         "length_scale": 0.25,  # the goal is small
         "num_frequencies": 110,
         "anchors_along": 21,
+        "paid_for": "entering",
+        "reward_noise": 0.17,
+        "ridge_penalty": 1.0,
+        "optimism": 10.0,
+        "temperature": 0.03,
+        "trust": 0.3,
         "n_tasks": 128,
         "minibatches": 8,
         "iterations": 60,

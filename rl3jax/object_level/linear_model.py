@@ -16,6 +16,7 @@ from rl3jax.object_level.anchors import Anchors, anchors_for
 from rl3jax.object_level.base import Estimates, Transitions
 from rl3jax.object_level.fourier import FourierFeatures
 from rl3jax.object_level.linear_prior import (
+    LEAST_NOISE,
     LinearSummary,
     Shared,
     learn_shared,
@@ -28,6 +29,8 @@ from rl3jax.ranges import Count, NonNegative, OneOf, Positive, Probability, Size
 
 PRIORS = ("none", "learned")
 Prior = Annotated[str, OneOf(PRIORS)]
+PAID_FOR = ("leaving", "entering")
+PaidFor = Annotated[str, OneOf(PAID_FOR)]
 SWEEPS_OF_PRIOR = 300
 """Of the plan by what all tasks have in common."""
 
@@ -37,16 +40,21 @@ class LinearTable:
     """What a linear model keeps of a task.
 
     Attributes:
-        models: of each action: the regression of (displacement, reward, terminated) on features.
+        models: of each action: the regression of (displacement, reward, terminated) on features of
+            the state that it leaves. Without rewards, if those are paid for entering a state.
         uncertainty: `[A, m]`, x of each action at each anchor.
         values: `[m, 2]`, V and V⁺ of the anchors, in reward units.
         next_anchor: int32, where planning goes on.
+        rewards: `[1]`, that of rewards on features of the state that is entered; or empty.
+        paid: `[m, 2]`, by that, the reward for entering the anchors, and x of it; or empty.
     """
 
     models: Posterior
     uncertainty: jax.Array
     values: jax.Array
     next_anchor: jax.Array
+    rewards: Any = ()
+    paid: Any = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class LinearModel(VectorLearner):
     ridge_penalty: Positive
     anchors_along: Size | None
     standard_errors: bool
+    paid_for: str = "leaving"
+    reward_noise: NonNegative = 0.0
 
     @cached_property
     def phi(self) -> FourierFeatures:
@@ -81,15 +91,25 @@ class LinearModel(VectorLearner):
 
     def init(self) -> LinearTable:
         """No data: all weights are 0, and so are values; optimistic ones are the optimism."""
-        num_outputs = self.num_dims + 2
-        return self._table(ridge(self.num_actions, self.phi.size, num_outputs, self.ridge_penalty))
+        entering, size, penalty = self.paid_for == "entering", self.phi.size, self.ridge_penalty
+        num_outputs = self.num_dims + (1 if entering else 2)
+        models = ridge(self.num_actions, size, num_outputs, penalty)
+        return self._table(models, ridge(1, size, 1, penalty) if entering else ())
 
-    def _table(self, models: Posterior) -> LinearTable:
+    def _table(self, models: Posterior, rewards: Any) -> LinearTable:
         """That of models with which nothing was planned yet."""
         _, features = self._places
         x = jax.vmap(uncertainty, in_axes=(None, 0), out_axes=1)(models.root, features)
         values = jnp.stack([jnp.zeros(len(features)), jnp.full(len(features), self.optimism)], 1)
-        return LinearTable(models, x, values, jnp.int32(0))
+        return LinearTable(models, x, values, jnp.int32(0), rewards, self._paid(rewards))
+
+    def _paid(self, rewards: Any) -> Any:
+        """What entering the anchors pays, and how uncertain that is."""
+        if not rewards:
+            return ()
+        _, features = self._places
+        x = jax.vmap(uncertainty, in_axes=(None, 0))(rewards.root[0], features)
+        return jnp.stack([features @ rewards.mean[0, :, 0], x], axis=1)
 
     def update(
         self,
@@ -102,9 +122,12 @@ class LinearModel(VectorLearner):
     ) -> LinearTable:
         """Learns of the transition, and plans for a share of the anchors."""
         u, u_next = self.scaled(s), self.scaled(s_next)
-        outcome = jnp.stack([jnp.asarray(r, u.dtype), jnp.asarray(terminated, u.dtype)])
-        outputs = jnp.concatenate([u_next - u, outcome])
-        models, gain = observe_one(table.models, a, self.phi(u), outputs)
+        reward, ended = (jnp.asarray(x, u.dtype)[None] for x in (r, terminated))
+        outcome = [u_next - u, reward, ended]
+        if self.paid_for == "entering":
+            outcome = [u_next - u, ended]
+            table = self._observe_paid(table, self.phi(u_next), reward)
+        models, gain = observe_one(table.models, a, self.phi(u), jnp.concatenate(outcome))
         # Anchors lose uncertainty as the posterior does: nothing is computed anew.
         lost = gain.lost_at(self._places[1])
         table = dataclasses.replace(
@@ -113,6 +136,18 @@ class LinearModel(VectorLearner):
             uncertainty=table.uncertainty.at[a].add(-lost),
         )
         return self._plan(table, -(-len(lost) // self.steps_per_sweep))
+
+    def _observe_paid(
+        self, table: LinearTable, features: Float[Array, " p"], reward: Float[Array, "1"]
+    ) -> LinearTable:
+        """The table after a reward for entering a state with these features."""
+        before = table.rewards.mean[0]
+        rewards, gain = observe_one(table.rewards, 0, features, reward)
+        _, at_anchors = self._places
+        changes = [at_anchors @ (rewards.mean[0] - before)[:, 0], -gain.lost_at(at_anchors)]
+        return dataclasses.replace(
+            table, rewards=rewards, paid=table.paid + jnp.stack(changes, axis=1)
+        )
 
     def _plan(self, table: LinearTable, number: int) -> LinearTable:
         """The table after backups of the next anchors, from the values of all.
@@ -125,8 +160,9 @@ class LinearModel(VectorLearner):
         places, features = (jax.lax.dynamic_slice_in_dim(x, first, number) for x in self._places)
         x = jax.lax.dynamic_slice_in_dim(table.uncertainty, first, number, axis=1)
         outputs = jnp.einsum("cp,apn->acn", features, table.models.mean)
-        q = self._backup(table, jnp.broadcast_to(places, (*x.shape, self.num_dims)), outputs, x)
-        values = jax.lax.dynamic_update_slice_in_dim(table.values, q.max(axis=0), first, axis=0)
+        u = jnp.broadcast_to(places, (*x.shape, self.num_dims))
+        best = self._backup(table, u, outputs, x)[..., :2].max(axis=0)
+        values = jax.lax.dynamic_update_slice_in_dim(table.values, best, first, axis=0)
         following = jnp.where(first + number < num_anchors, first + number, 0)
         return dataclasses.replace(table, values=values, next_anchor=following)
 
@@ -136,17 +172,23 @@ class LinearModel(VectorLearner):
         u: Float[Array, "*k D"],
         outputs: Float[Array, "*k n"],
         x: Float[Array, "*k"],
-    ) -> Float[Array, "*k 2"]:
-        """Q and Q⁺ of scaled states and actions, by what is predicted of them."""
-        D = self.num_dims
-        entered = self.anchors.interpolate(table.values, u + outputs[..., :D])
-        goes_on = 1 - jnp.clip(outputs[..., D + 1 :], 0, 1)
-        q, q_optimistic = jnp.moveaxis(
-            outputs[..., D : D + 1] + self.discount * goes_on * entered, -1, 0
-        )
+    ) -> Float[Array, "*k 3"]:
+        """Q, Q⁺ and visits of scaled states and actions, by what is predicted of them."""
+        u_next = u + outputs[..., : self.num_dims]
+        if self.paid_for == "leaving":
+            reward = outputs[..., self.num_dims : self.num_dims + 1]
+            entered = self.anchors.interpolate(table.values, u_next)
+        else:
+            known = jnp.concatenate([table.paid, table.values], axis=1)
+            reward, x_paid, entered = jnp.split(
+                self.anchors.interpolate(known, u_next), (1, 2), axis=-1
+            )
+            x = x + x_paid[..., 0]
+        goes_on = 1 - jnp.clip(outputs[..., -1:], 0, 1)
+        q, q_optimistic = jnp.moveaxis(reward + self.discount * goes_on * entered, -1, 0)
         number, doubt = visits(x, self.ridge_penalty), self.optimism_weight
         mixed = number * q_optimistic + doubt * self.optimism
-        return jnp.stack([q, mixed / jnp.maximum(number + doubt, 1e-9)], axis=-1)
+        return jnp.stack([q, mixed / jnp.maximum(number + doubt, 1e-9), number], axis=-1)
 
     def estimates(self, table: LinearTable, s: Float[ArrayLike, " D"]) -> Estimates:
         """One step of look-ahead from state `s`, by the anchors' values."""
@@ -155,13 +197,13 @@ class LinearModel(VectorLearner):
         x = uncertainty(table.models.root, features)
         outputs = (table.models.mean * features[None, :, None]).sum(axis=1)
 
-        def backup(outputs: Float[Array, " n"], x: Float[Array, ""]) -> Float[Array, " 2"]:
+        def backup(outputs: Float[Array, " n"], x: Float[Array, ""]) -> Float[Array, " 3"]:
             return self._backup(table, u, outputs, x)
 
-        q, q_optimistic = jax.vmap(backup)(outputs, x).T
+        q, q_optimistic, number = jax.vmap(backup)(outputs, x).T
         estimates = Estimates(
             q=q,
-            visits=jnp.round(visits(x, self.ridge_penalty)).astype(jnp.int32),
+            visits=jnp.round(number).astype(jnp.int32),
             q_optimistic=q_optimistic,
         )
         if not self.standard_errors:
@@ -179,11 +221,13 @@ class LinearPrior:
 
     Attributes:
         start: the table before any data, by what tasks have in common.
-        shared: what the prior is learned from.
+        shared: what the prior of its models is learned from.
+        shared_rewards: what that of its rewards is, or empty.
     """
 
     start: LinearTable
     shared: Shared
+    shared_rewards: Any = ()
 
 
 @dataclass(frozen=True)
@@ -194,26 +238,44 @@ class LearnedLinearModel(LinearModel):
         """Weights of which nothing is known; the key is not consumed."""
         del key
         start = super().init()
-        return LinearPrior(start, nothing_shared(start.models))
+        rewards = nothing_shared(start.rewards) if start.rewards else ()
+        return LinearPrior(start, nothing_shared(start.models), rewards)
 
     def init(self) -> LinearTable:
         """No data: the weights that are to be expected, and the plan by them."""
         return self.params.start if self.params else super().init()
 
-    def summarise(self, table: LinearTable, transitions: Transitions) -> LinearSummary:
-        """What the posterior of the task says of the distribution that its weights are from."""
-        del transitions
-        return summarise_task(self.params.start.models, self.params.shared, table.models)
+    def summarise(self, table: LinearTable, transitions: Transitions) -> tuple[LinearSummary, Any]:
+        """What the task's posteriors say of the distributions that its weights are from.
 
-    def learn(self, summary: LinearSummary) -> LinearPrior:
-        """The distribution that explains the tasks best, and the plan by its mean."""
-        models, shared = learn_shared(self.params.start.models, self.params.shared, summary)
-        table = self._table(models)
+        Of its models, and of its rewards, if they have a posterior of their own.
+        """
+        del transitions
+        start, shared_rewards = self.params.start, self.params.shared_rewards
+        return (
+            summarise_task(start.models, self.params.shared, table.models),
+            summarise_task(start.rewards, shared_rewards, table.rewards) if start.rewards else (),
+        )
+
+    def learn(self, summary: tuple[LinearSummary, Any]) -> LinearPrior:
+        """The distributions that explain the tasks best, and the plan by their means."""
+        prior, (of_models, of_rewards) = self.params, summary
+        of_reward = max(LEAST_NOISE, self.reward_noise**2)
+        least = jnp.full(prior.shared.noise.shape[1], LEAST_NOISE)
+        if self.paid_for == "leaving":
+            least = least.at[self.num_dims].set(of_reward)
+        models, shared = learn_shared(prior.start.models, prior.shared, of_models, least)
+        rewards, shared_rewards = prior.start.rewards, prior.shared_rewards
+        if self.paid_for == "entering":
+            rewards, shared_rewards = learn_shared(
+                rewards, shared_rewards, of_rewards, jnp.full(1, of_reward)
+            )
+        table = self._table(models, rewards)
         num_anchors = len(table.values)
         table = jax.lax.fori_loop(
             0, SWEEPS_OF_PRIOR, lambda _, t: self._plan(t, num_anchors), table
         )
-        return LinearPrior(table, shared)
+        return LinearPrior(table, shared, shared_rewards)
 
 
 def linear_model(  # noqa: PLR0913 (a learner is made of its options)
@@ -231,6 +293,8 @@ def linear_model(  # noqa: PLR0913 (a learner is made of its options)
     ridge_penalty: float = 0.01,
     anchors_along: int | None = None,
     standard_errors: bool = False,
+    paid_for: str = "leaving",
+    reward_noise: float = 0.0,
 ) -> LinearModel:
     """Object-level RL by planning in a linear model of each action's effect, for vector states.
 
@@ -263,12 +327,20 @@ def linear_model(  # noqa: PLR0913 (a learner is made of its options)
         length_scale: on which effects change, where a state goes from −1 to 1.
         ridge_penalty: precision of the weights before any data, in visits.
         anchors_along: anchors along each dimension; `None`: as many as there may be.
-        standard_errors: also estimate those of q, from the residual variance of one step.
+        standard_errors: also estimate those of q, from the residual variance of one step; without
+            that of rewards for entering.
+        paid_for: what rewards depend on. "leaving": the state before an action, and the action;
+            each action learns its own. "entering": the state after it, alike for all actions, which
+            learn of a place together.
+        reward_noise: standard deviation of rewards that a learned prior takes for noise at least:
+            what features cannot express. By default, how well the first tasks are predicted
+            decides; where these know no reward, all later ones would come as a surprise.
 
     Raises:
         ConfigError: if an argument is out of its range.
     """
     check_choice("prior", prior, PRIORS)
+    check_choice("paid_for", paid_for, PAID_FOR)
     return (LearnedLinearModel if prior == "learned" else LinearModel)(
         low,
         high,
@@ -282,6 +354,8 @@ def linear_model(  # noqa: PLR0913 (a learner is made of its options)
         ridge_penalty=ridge_penalty,
         anchors_along=anchors_along,
         standard_errors=standard_errors,
+        paid_for=paid_for,
+        reward_noise=reward_noise,
     )
 
 
@@ -298,6 +372,8 @@ def make_linear_model(  # noqa: PLR0913 (each is a flag)
     ridge_penalty: Positive = 0.01,
     anchors_along: Size | None = None,
     standard_errors: bool = False,
+    paid_for: PaidFor = "leaving",
+    reward_noise: NonNegative = 0.0,
 ) -> LinearModel:
     """The learner for an environment whose states are vectors.
 
@@ -315,6 +391,9 @@ def make_linear_model(  # noqa: PLR0913 (each is a flag)
         ridge_penalty: Precision of the weights before any data, in visits.
         anchors_along: Anchors along each dimension of states. None: as many as there may be.
         standard_errors: Also estimate and show standard errors of the values.
+        paid_for: What rewards depend on: leaving (the state before an action, and the action), or
+            entering (the state after it, whatever the action).
+        reward_noise: Standard deviation of rewards that a learned prior takes for noise at least.
     """
     del horizon
     return linear_model(
@@ -329,4 +408,6 @@ def make_linear_model(  # noqa: PLR0913 (each is a flag)
         ridge_penalty=ridge_penalty,
         anchors_along=anchors_along,
         standard_errors=standard_errors,
+        paid_for=paid_for,
+        reward_noise=reward_noise,
     )

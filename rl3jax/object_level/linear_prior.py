@@ -78,27 +78,29 @@ def summarise_task(prior: Posterior, shared: Shared, posterior: Posterior) -> Li
 
 
 def learn_shared(
-    prior: Posterior, shared: Shared, summary: LinearSummary
+    prior: Posterior, shared: Shared, summary: LinearSummary, least_noise: Float[Array, " n"]
 ) -> tuple[Posterior, Shared]:
     """Maximisation: the prior after an iteration, and what all iterations have said.
 
     The first one teaches the mean and the noise, by which alone a spread can be judged. The noise
-    then stays: what features cannot express comes again at the same places, and to learn how little
-    it is, once weights are known, would make every task too sure of itself, and its prior vague.
+    then is never less, and at least `least_noise`: what features cannot express comes again at the
+    same places, and to learn how little it is, once weights are known, would make every task too
+    sure of itself, and its prior vague.
     """
     is_first = shared.iterations == 0
     tasks = DECAY * shared.tasks + summary.tasks
     shift = summary.shift / tasks
     spread = DECAY * shared.spread + summary.spread - tasks * _spread(shift, shared.noise)
     root = jax.vmap(cholesky)(spread / tasks)
-    noise = jnp.maximum(summary.squares / jnp.maximum(summary.number, 1)[:, None], LEAST_NOISE)
+    noise = summary.squares / jnp.maximum(summary.number, 1)[:, None]
+    noise = jnp.maximum(noise, jnp.where(is_first, least_noise, shared.noise))
     learned = dataclasses.replace(
         prior, mean=prior.mean + shift, root=jnp.where(is_first, prior.root, root)
     )
     return learned, Shared(
         tasks=jnp.where(is_first, 0.0, tasks),
         spread=jnp.where(is_first, 0.0, spread),
-        noise=jnp.where(is_first, noise, shared.noise),
+        noise=noise,
         iterations=shared.iterations + 1,
     )
 

@@ -118,7 +118,9 @@ class Plain:
 
     def __init__(self, learner):
         self.o = learner
+        self.entering = learner.paid_for == "entering"
         self.data = [([], []) for _ in range(A)]
+        self.paid = [], []
         self.places = learner.anchors.points
         self.v = np.stack([np.zeros(len(self.places)), np.full(len(self.places), 3.0)], axis=1)
         self.next = 0
@@ -131,13 +133,13 @@ class Plain:
     def scaled(self, s):
         return 2 * (np.asarray(s) - LOW) / np.subtract(HIGH, LOW) - 1
 
-    def value(self, u):
+    def between(self, of_anchors, u):
         place = (np.clip(u, -1, 1) + 1) / 2 * 3
         first = np.minimum(place.astype(int), 2)
         total = 0
         for corner in itertools.product((0, 1), repeat=D):
             share = np.where(corner, place - first, 1 - (place - first)).prod()
-            total = total + share * self.v[(first + corner) @ (4, 1)]
+            total = total + share * of_anchors[(first + corner) @ (4, 1)]
         return total
 
     def backup(self, u):
@@ -148,13 +150,26 @@ class Plain:
             weights, covariance = solved(features, outputs, self.o.ridge_penalty)
             *du, r, t = self.phi(u) @ weights
             x = self.phi(u) @ covariance @ self.phi(u)
-            q[a] = r + DISCOUNT * (1 - np.clip(t, 0, 1)) * self.value(u + du)
+            if self.entering:
+                r, more = self.between(self.pay(), u + du)
+                x += more
+            q[a] = r + DISCOUNT * (1 - np.clip(t, 0, 1)) * self.between(self.v, u + du)
             n = max(1 / x - self.o.ridge_penalty, 0)
             q[a, 1] = (n * q[a, 1] + 0.5 * 3) / (n + 0.5)
         return q
 
+    def pay(self):
+        """What entering the anchors pays, and how uncertain that is."""
+        features = np.reshape(self.paid[0], (-1, self.o.phi.size))
+        weights, covariance = solved(features, np.array(self.paid[1]), self.o.ridge_penalty)
+        places = np.array([self.phi(u) for u in self.places])
+        x = np.einsum("mp,pq,mq->m", places, covariance, places)
+        return np.stack([places @ weights, x], axis=1)
+
     def update(self, s, a, r, s_next, terminated):
         u, u_next = self.scaled(s), self.scaled(s_next)
+        self.paid[0].append(self.phi(u_next))
+        self.paid[1].append(r)
         self.data[a][0].append(self.phi(u))
         self.data[a][1].append([*(u_next - u), r, terminated])
         chosen = range(min(self.next, 16 - 6), min(self.next, 16 - 6) + 6)
@@ -172,8 +187,9 @@ def swing(length, seed=0):
     return s, a, -np.square(s).sum(axis=1), s_next, np.abs(s_next[:, 0]) > 1
 
 
-def test_estimates_are_those_of_plain_numpy_in_float64():
-    learner = linear_model(LOW, HIGH, A, **OPTIONS)
+@pytest.mark.parametrize("paid_for", ["leaving", "entering"])
+def test_estimates_are_those_of_plain_numpy_in_float64(paid_for):
+    learner = linear_model(LOW, HIGH, A, **OPTIONS, paid_for=paid_for)
     plain, table = Plain(learner), learner.init()
     update, estimates = jax.jit(learner.update), jax.jit(learner.estimates)
     for i, transition in enumerate(zip(*swing(40), strict=True)):

@@ -22,7 +22,7 @@ def draw_tasks(rng, tasks, length):
 
 
 @jax.jit
-def iteration(prior, shared, features, outputs):
+def iteration(prior, shared, features, outputs, least=(1e-8, 1e-8)):
     """Posteriors of the tasks, and what is learned of them."""
 
     def task(features, outputs):
@@ -35,7 +35,7 @@ def iteration(prior, shared, features, outputs):
 
     posteriors, summaries = jax.vmap(task)(features, outputs)
     summary = jax.tree.map(lambda x: x.sum(axis=0), summaries)
-    return posteriors, learn_shared(prior, shared, summary)
+    return posteriors, learn_shared(prior, shared, summary, jnp.asarray(least))
 
 
 def test_weights_distribution_is_found():
@@ -72,7 +72,22 @@ def test_a_step_is_that_of_plain_numpy():
     covariance = covariance + np.einsum("bpn,bqn->pq", scaled, scaled) / OUTPUTS / 5
     np.testing.assert_allclose(learned.root[0] @ learned.root[0].T, covariance, rtol=1e-3)
     assert after.tasks == 5
-    np.testing.assert_array_equal(after.noise, shared.noise)
+    assert (after.noise >= shared.noise).all()
+
+
+def test_noise_is_never_less_than_it_was():
+    rng = np.random.default_rng(2)
+    prior = ridge(1, SIZE, OUTPUTS, PENALTY)
+    shared, least = nothing_shared(prior), (1e-8, 100.0)
+    features, outputs = draw_tasks(rng, 5, 30)
+    found = []
+    for y in (0 * outputs, outputs, 0 * outputs):  # at first nothing happens
+        _, (prior, shared) = iteration(prior, shared, features, y, least)
+        found.append(np.asarray(shared.noise[0]))
+    np.testing.assert_allclose(found[0], least)
+    assert found[1][0] > 0.005
+    np.testing.assert_array_equal(found[2], found[1])
+    assert found[2][1] == 100
 
 
 def test_a_task_begins_with_the_plan_by_what_was_learned():

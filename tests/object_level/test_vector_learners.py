@@ -35,6 +35,9 @@ MAKERS = {
     "linear_model": lambda: linear_model(LOW, HIGH, A, **SMALL),
     "linear_model-errors": lambda: linear_model(LOW, HIGH, A, **SMALL, standard_errors=True),
     "linear_model-learned": lambda: with_params(linear_model(LOW, HIGH, A, "learned", **SMALL)),
+    "linear_model-entering": lambda: with_params(
+        linear_model(LOW, HIGH, A, "learned", **SMALL, paid_for="entering", reward_noise=0.5)
+    ),
     "prototypes": lambda: prototypes(value_iteration(6, A, optimism=2.0), LOW, HIGH, 0.5),
     "tiles": lambda: tiles(q_learning(7, A), LOW, HIGH, (2, 3)),
 }
@@ -129,6 +132,7 @@ def test_double_precision_is_used_when_enabled(learner):
         (lambda: linear_model((0,), (1,), 0), "num_actions must be at least 1"),
         (lambda: linear_model((0,), (1,), 2, "lerned"), "did you mean 'learned'"),
         (lambda: linear_model((0,), (1,), 2, length_scale=0.0), "length_scale"),
+        (lambda: linear_model((0,), (1,), 2, paid_for="leving"), "did you mean 'leaving'"),
         (lambda: tiles(q_learning(4, 2), (0, 0), (1, 1), 2), "num_states of at least 5"),
         (lambda: tiles(q_learning(9, 2), (0, 0), (1, 1), (2, 2, 2)), "bins must be 2 whole"),
         (lambda: Prototypes((0,), (1,), 2, "q", 0.1), "learner must be a TabularLearner"),
