@@ -13,6 +13,13 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "notebooks"
+DOWNLOAD = """\
+*[Download this notebook]({name}.ipynb). It runs in Jupyter where rl3jax is installed. For
+[Colab](https://colab.research.google.com), make a wheel of the repository by `pip wheel --no-deps .`;
+there, upload both (File → Upload notebook, and Files), and begin with `!pip install rl3jax-*.whl`.*
+
+"""
+"""What a page begins with."""
 
 
 def cells(source: str) -> list[tuple[bool, str]]:
@@ -64,7 +71,7 @@ def _page(path: Path, folder: Path) -> str:
     import matplotlib.pyplot as plt
 
     names: dict[str, object] = {"__name__": "__main__"}
-    page = f"*[Download this notebook]({path.stem}.ipynb)*\n\n"
+    page = DOWNLOAD.format(name=path.stem)
     for number, (is_code, text) in enumerate(cells(path.read_text("utf-8"))):
         if not is_code:
             page += f"{text}\n\n"

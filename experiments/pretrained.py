@@ -37,12 +37,14 @@ class Recipe:
         shifted: task distributions beside the one it is trained on.
         batch_size: tasks at a time when it is scored, to bound memory; None: all.
         n_tasks: held-out tasks that it is scored on.
+        by_episode: whether its card has the returns of single episodes.
     """
 
     config: Mapping[str, Any]
     shifted: tuple[str, ...] = ()
     batch_size: int | None = None
     n_tasks: int = 1000
+    by_episode: bool = False
 
 
 BANDIT = {"env": "bandit", "width": 64, "squash_values": True, "minibatches": 64}
@@ -57,7 +59,7 @@ OOD_MDPS = ("ood-dirichlet", "ood-uniform-reward")
 def _physics(env: str, **options: Any) -> Recipe:
     """Of five episodes; minutes on two cores, since policies start as their plans."""
     config = {"env": env, "algo": "rl3", "horizon": 1000, **options}
-    return Recipe(config, batch_size=50, n_tasks=100)
+    return Recipe(config, batch_size=50, n_tasks=100, by_episode=True)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -176,7 +178,14 @@ def score(
         _rounded(scores[name]) for name in ("agent greedy", "agent sampled", "optimal")
     )
     console.print(f"  {variation or 'its own'}, H = {horizon}: greedy {greedy}, sampled {sampled}")
-    return pretrained.CardScore(variation, horizon, row.n_tasks, greedy, sampled, optimal)
+    episodes = {
+        f"{manner}_episodes": _episodes(scores[name])
+        for manner, name in (("greedy", "agent greedy"), ("optimal", "optimal"))
+        if recipe.by_episode
+    }
+    return pretrained.CardScore(
+        variation, horizon, row.n_tasks, greedy, sampled, optimal, **episodes
+    )
 
 
 def cards_of(row: str) -> list[tuple[pretrained.Card, pretrained.CardScore]]:
@@ -193,6 +202,10 @@ def section() -> str:
     """Markdown of all cards: what each agent scores, and how it was trained."""
     header = ["agent", "tasks", "greedy", "sampled", "optimum", "of the optimum", "paper"]
     scores = [_score_line(card, score) for card in _cards() for score in card.scores]
+    played = [
+        line for card in _cards() for score in card.scores for line in _by_episode(card, score)
+    ]
+    episodes = [f"episode {k + 1}" for k in range(max(map(len, played)) - 2)]
     costs = [_cost_line(card) for card in _cards()]
     return "\n\n".join(
         [
@@ -201,6 +214,8 @@ def section() -> str:
             "policy, on held-out tasks that no choice was made on; the fraction of the "
             "optimum is of the better of both manners.",
             tables.table(header, scores),
+            "Physics, episode by episode, greedy; the optimum knows the task from the start:",
+            tables.table(["agent", "return of", *episodes], played),
             tables.table(["agent", "training", "env steps", "wall-clock", "hardware"], costs),
             "Made by `python -m experiments.pretrained`.",
         ]
@@ -219,6 +234,16 @@ def _score_line(card: pretrained.Card, score: pretrained.CardScore) -> list[str]
     ]
 
 
+def _by_episode(card: pretrained.Card, score: pretrained.CardScore) -> list[list[str]]:
+    """A line for the agent and one for the optimum, if single episodes were scored."""
+    players = {"agent": score.greedy_episodes, "optimum": score.optimal_episodes}
+    return [
+        [card.name, player, *(tables.over_tasks(*episode) for episode in episodes)]
+        for player, episodes in players.items()
+        if episodes
+    ]
+
+
 def _row(card: pretrained.Card, score: pretrained.CardScore) -> str:
     """Name of the row that an agent was scored on."""
     return "-".join(filter(None, (card.config["env"], score.variation, f"h{score.horizon}")))
@@ -232,6 +257,12 @@ def _cost_line(card: pretrained.Card) -> list[str]:
         tables.duration(card.seconds),
         tables.hardware(card.provenance),
     ]
+
+
+def _episodes(score: Score) -> tuple[tuple[float, float], ...]:
+    """Mean and standard error of each episode that all tasks reached."""
+    curve = score.per_episode
+    return tuple(zip(curve.mean, curve.stderr, strict=True))
 
 
 def _rounded(score: Score) -> tuple[float, float]:

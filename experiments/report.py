@@ -51,9 +51,10 @@ SHORT = "docs/method.md#short-of-the-paper-and-of-our-aims"
 
 INTRO = f"""\
 Return of whole meta-episodes on held-out tasks, of greedy policies: the best of our agents beside
-the paper's (RL³, arXiv 2306.15909), **bold** where it is above both. A domain's link leads to all
-agents, and to the commands that train and score them. Where scores fall short, by how much, and
-what was tried: [the method]({SHORT})."""
+the paper's (RL³, arXiv 2306.15909), **bold** where it is above both. Of physics, which the paper
+has not, it is the return of the last episode, beside that of the optimum, which knows the task. A
+domain's link leads to all agents, and to the commands that train and score them. Where scores fall
+short, by how much, and what was tried: [the method]({SHORT})."""
 
 NOTES = """\
 The best of ours is chosen by these very scores; an agent in `code` comes with the package. ± is a

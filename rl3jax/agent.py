@@ -386,8 +386,10 @@ def layout_of(
         **units: further fields of the layout, by name.
 
     Raises:
-        ConfigError: if vectors have no scales to be shown in.
+        ConfigError: if vectors have no scales to be shown in, or the learner is for other states or
+            actions.
     """
+    _check_learner(learner, env)
     shows = env.features
     if isinstance(shows, ScaledFeatures) and not _are_scales(shows.high - shows.low):
         raise ConfigError(
@@ -407,6 +409,22 @@ def layout_of(
         estimates=fields_of(jax.eval_shape(given)) if shows_estimates else (),
         **units,
     )
+
+
+def _check_learner(learner: ObjectLearner, env: TaskDistribution) -> None:
+    """Raises ConfigError if it is for states of another kind or size, or for other actions."""
+    num_states = getattr(env, "num_states", None)
+    sizes = {
+        "num_actions": env.num_actions,
+        "num_states": num_states,
+        "num_dims": env.learner_space.shape[0] if num_states is None else None,
+    }
+    for name, there_are in sizes.items():
+        learns = getattr(learner, name, None)
+        if learns not in (None, there_are):
+            raise ConfigError(
+                f"the learner has {name} {learns}, {type(env).__name__} has {there_are}"
+            )
 
 
 def _are_scales(widths: Float[Array, " D"]) -> bool:

@@ -104,7 +104,9 @@ def load_agent(
     """
     file = Path(path) / AGENT_FILE
     if not file.exists():
-        raise FileError(f"{path} holds no agent (no {AGENT_FILE})")
+        inside = Path(path) / "agent"
+        hint = f"; did you mean {inside}?" if (inside / AGENT_FILE).exists() else ""
+        raise FileError(f"{path} holds no agent (no {AGENT_FILE}){hint}")
     given: dict[str, Any] = {} if network is None else {"memory": as_memory(network)}
     given |= {} if learner is None else {"learner": learner}
     with open_archive(file) as archive:

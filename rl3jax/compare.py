@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rl3jax import plots
-from rl3jax.checks import ConfigError, shown
+from rl3jax.checks import ConfigError, is_finite, shown
 from rl3jax.commands import distinct_names, free_path, one_line_errors, parse
 from rl3jax.config import Resolved
 from rl3jax.files import FileError
@@ -58,7 +58,9 @@ def _read(args: CompareArgs) -> tuple[Path, str, dict[str, list[Line]]]:
 
 
 def _lines_of(folder: RunFolder) -> list[Line]:
-    """What a run's iterations told, as far as it is compared; NaN where it is not defined.
+    """What a run's iterations told, as far as it is compared.
+
+    NaN stands where a number is not defined, or is none that a run can reach.
 
     Raises:
         FileError: if it is no numbers.
@@ -72,7 +74,7 @@ def _lines_of(folder: RunFolder) -> list[Line]:
             if not isinstance(value, int | float | None):
                 raise FileError(f"{folder.metrics} is damaged: {name} is {shown(value)}")
             if name in line:
-                line[name] = math.nan if value is None else value
+                line[name] = value if value is not None and is_finite(value) else math.nan
     return lines
 
 
@@ -102,7 +104,9 @@ def _table(curves: dict[str, list[Line]], title: str) -> Table:
     for column in ("env steps", "seconds", "return", "best validation"):
         table.add_column(column, justify="right")
     for name, lines in curves.items():
-        validated = [line["validation_return"] for line in lines if "validation_return" in line]
+        validated = [
+            score for line in lines if is_finite(score := line.get("validation_return", math.nan))
+        ]
         last = lines[-1]
         table.add_row(
             name,

@@ -136,11 +136,12 @@ RESERVED: set[str] = set()
 
 
 def owner_of(option: str) -> str | None:
-    """The registered part that has such an option, for instance "env gridworld"."""
-    for registry in _KINDS:
-        for name, part in registry.items():
-            if option in registry.options(part):
-                return f"{registry.kind} {name}"
+    """The registered parts that have such an option, for instance "network gru or mingru"."""
+    for registry in _KINDS:  # those of one kind share options, no others
+        names = [name for name, part in registry.items() if option in registry.options(part)]
+        if names:
+            *others, last = names
+            return f"{registry.kind} {', '.join(others)}{' or ' if others else ''}{last}"
     return None
 
 

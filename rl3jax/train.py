@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
+import jax.numpy as jnp
 import tyro
 
 from rl3jax import debugging, drawing, loggers, processes
+from rl3jax.agent import PolicyAgent
 from rl3jax.agent_files import load_agent
 from rl3jax.checks import ConfigError, shown
 from rl3jax.commands import INTERRUPTED, NOT_FINITE, fail, one_line_errors, parse, prepare_jax
 from rl3jax.config import Config
 from rl3jax.memory import check_memory
+from rl3jax.policy import ObservationLayout
 from rl3jax.pretrained import locate
 from rl3jax.processes import Processes
 from rl3jax.progress import Progress
@@ -116,13 +119,7 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
     """Starts actor and belief from a saved agent; critic and optimisers stay fresh."""
     folder = locate(path)
     agent = load_agent(folder / "agent" if (folder / "agent").is_dir() else folder)
-    for held, own in ((agent.network, trainer.settings.actor), (agent.belief, trainer.belief)):
-        if held != own:
-            raise ConfigError(f"--init-from {path} holds {shown(held)}, this run {shown(own)}")
-    if agent.layout.fields != trainer.layout.fields:
-        raise ConfigError(
-            f"--init-from {path} observes {shown(agent.layout)}, this run {shown(trainer.layout)}"
-        )
+    _check_fits(path, agent, state.best)
     models = state.train.models
     params = {"actor": agent.params, "belief": agent.belief_params}
     started = {
@@ -134,6 +131,46 @@ def _with_policy_of(state: RunState, path: Path, trainer: Trainer) -> RunState:
         state.train, models=models | started, learner_params=agent.learner_params
     )
     return dataclasses.replace(state, train=train, best=trainer.agent(train))
+
+
+def _check_fits(path: Path, agent: PolicyAgent, own: PolicyAgent) -> None:
+    """Raises ConfigError, with what differs, unless the saved agent's numbers are of our kinds.
+
+    A memory or a learner that fits may differ in what only its first numbers hang on: the horizon
+    of a mingru, the optimism of a plan.
+    """
+
+    def shapes(tree: Any) -> Any:
+        return jax.tree.map(jnp.shape, tree)
+
+    ignored = {"horizon"} if shapes(agent.params) == shapes(own.params) else set()
+    parts = [
+        ("observation", _places(agent.layout), _places(own.layout)),
+        ("network", _values(agent.network.memory), _values(own.network.memory)),
+        ("head", _values(agent.network.head), _values(own.network.head)),
+        ("belief", _values(agent.belief), _values(own.belief)),
+    ]
+    if shapes(agent.learner_params) != shapes(own.learner_params):
+        parts.append(("object-level RL", _values(agent.learner), _values(own.learner)))
+    for part, its, ours in parts:
+        for name in dict.fromkeys((*ours, *its)):
+            if its.get(name) != ours.get(name) and name not in ignored:
+                raise ConfigError(
+                    f"--init-from {path}: its {part} has {name} {shown(its.get(name))}, that of "
+                    f"this run {shown(ours.get(name))}"
+                )
+
+
+def _places(layout: ObservationLayout) -> dict[str, Any]:
+    """Which numbers show what."""
+    return {name: range(span.start, span.stop) for name, span in layout.fields.items()}
+
+
+def _values(part: Any) -> dict[str, Any]:
+    """A part's class and fields, without flax's own."""
+    names = [field.name for field in dataclasses.fields(part)]
+    values = {name: getattr(part, name) for name in names if name not in ("parent", "name")}
+    return {"class": type(part).__name__} | values
 
 
 def _resume(args: TrainArgs, held: ExitStack) -> tuple[Trainer, RunFolder | None, RunState]:

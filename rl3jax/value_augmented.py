@@ -65,8 +65,8 @@ class ValueAugmented(environment.Environment):
         shown: what of it all: all, no-values, no-counts or estimates.
 
     Raises:
-        ConfigError: on construction, if a field's value is not allowed, or the learner is for other
-            states or actions than those of `env`.
+        ConfigError: on construction, if a field's value is not allowed, the learner is for other
+            states or actions than those of `env`, or nothing that it gives is `shown`.
     """
 
     env: TaskDistribution
@@ -84,13 +84,9 @@ class ValueAugmented(environment.Environment):
                 f"learner must be one of rl3jax.object_level, not {shown(self.learner)}"
             )
         check_fields(self)
-        for name in ("num_states", "num_actions"):
-            learns, there_are = (getattr(x, name, None) for x in (self.learner, self.env))
-            if learns not in (None, there_are):
-                raise ConfigError(
-                    f"the learner has {name} {learns}, {type(self.env).__name__} has {there_are}"
-                )
-        if self.layout.size == 0:  # made here, so that wrong scales are named now
+        layout = self.layout  # made here, so that wrong scales are named now
+        given = {field.name for field in layout.estimates} & layout.fields.keys()
+        if self.shown != "all" and not given:
             raise ConfigError(f"shown {self.shown} leaves nothing of what {self.learner} gives")
 
     @functools.cached_property

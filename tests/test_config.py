@@ -240,6 +240,8 @@ def test_bad_values_are_refused_in_one_line(field, value, message):
         ({"algo": "rl3-coarse", "cluster_radius": 0.0}, "cluster_radius must be larger than 0"),
         ({"network": "gru", "embedding": 1.5}, "embedding must be a whole number, not 1.5"),
         ({"side": 7}, "side is an option of env gridworld; this run has env bandit, object_level"),
+        ({"embedding": 3}, "embedding is an option of network gru or mingru; this run has env"),
+        ({"initial_value": 3}, "an option of object_level q_learning or tiles; this run has"),
         ({"cluster_size": 3}, "cluster_size is an option of algo rl3-coarse; this run has"),
         ({"algo": "rl2", "optimism": 1}, "optimism is an option of object_level value_iteration"),
         ({"env": "gridworld", "sid": 7}, r"sid is no field of Config; did you mean 'side'\?"),

@@ -1,5 +1,7 @@
 """Training from code, one iteration after another."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -47,6 +49,28 @@ def test_it_trains_as_the_trainer_does_and_goes_on_in_its_folder(tmp_path, capsy
     assert (run / "curve.png").is_file()
     with pytest.raises(ConfigError, match="horizon"):
         fit(trainer_of(horizon=6), jax.random.key(0), folder=run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (dict(trainer=None), "trainer must be one of rl3jax.make_trainer, not None"),
+        (dict(key=0), "key must be one key, as of jax.random.key.*, not 0"),
+        (dict(key=jax.random.PRNGKey(0)), "key must be one key"),
+        (dict(key=jax.random.split(jax.random.key(0))), "key must be one key"),
+        (dict(progress="yes"), "progress must be True or False, not 'yes'"),
+        (dict(callbacks=print), "callbacks must be a list of functions, not <built-in"),
+        (dict(callbacks=[print, 3]), "callbacks must be a list of functions, not .*3"),
+        (dict(folder=""), "folder must be a path or None, not ''"),
+        (dict(folder=3), "folder must be a path or None, not 3"),
+        (dict(folder=__file__), "test_fit.py is a file; name a folder"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(arguments, message):
+    given = dict(trainer=trainer_of(), key=jax.random.key(0), progress=False) | arguments
+    with pytest.raises(ConfigError, match=message) as caught:
+        inspect.unwrap(fit)(**given)  # users have no check of annotations
+    assert "\n" not in str(caught.value)
 
 
 def test_curves_go_from_the_lowest_to_the_highest():

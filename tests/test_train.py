@@ -21,6 +21,7 @@ from PIL import Image
 import rl3jax
 from rl3jax import Config, compare, evaluate, load_agent, memory, render, train
 from rl3jax.evaluate import EvaluateArgs
+from rl3jax.files import FileError
 from rl3jax.processes import Processes
 from rl3jax.runs import folder as run_folder
 from rl3jax.runs import resume
@@ -144,6 +145,10 @@ def test_several_runs_are_compared(whole, tmp_path, capsys, monkeypatch):
     before = metrics.read_text()
     metrics.write_text('{"iteration": 1, "env_steps": "1"}\n')
     assert "env_steps is '1'" in refused(capsys, f"{whole} twin", compare)
+    first, *others = map(json.loads, before.splitlines())
+    huge = [{**first, "mean_return": 1e308, "validation_return": -1e308, "env_steps": 10**400}]
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in huge + others))
+    run(f"{whole} twin --out curves.png", compare)
     metrics.write_text(before)
     config = json.loads(Path("twin/config.json").read_text())
     Path("twin/config.json").write_text(json.dumps(config | {"horizon": 9}))
@@ -185,6 +190,24 @@ def test_default_folders_are_numbered(tmp_path, monkeypatch):
 def test_init_from_starts_with_that_policy(whole, tmp_path):
     run(f"{SMALL} --iterations 1 --learning-rate 1e-30 --init-from {whole} --out {tmp_path / 'b'}")
     assert_same_agent(whole / "agent", tmp_path / "b" / "agent")
+
+
+def test_init_from_takes_what_fits_and_names_what_does_not(tmp_path, capsys):
+    of_rl2 = f"{SMALL} --iterations 1 --learning-rate 1e-30 --algo rl2"
+    own = "--network mingru --embedding 4"
+    run(f"{of_rl2} {own} --out {tmp_path / 'a'}")
+    like_it = f"{of_rl2} {own} --horizon 6 --init-from {tmp_path / 'a'}"
+    run(f"{like_it} --out {tmp_path / 'b'}")
+    before, after = (load_agent(tmp_path / name / "agent") for name in "ab")
+    chex.assert_trees_all_close(before.params, after.params, atol=1e-20)
+    for flags, expected in (
+        (f"{like_it} --width 5", "its network has width 8, that of this run 5"),
+        (like_it.replace(own, ""), "has class 'MinGru', that of this run 'Markov'"),
+        (f"{like_it} --algo rl3", "has advantages None, that of this run range(9, 14)"),
+    ):
+        assert expected in refused(capsys, flags)
+    with pytest.raises(FileError, match=f"did you mean {tmp_path / 'a' / 'agent'}"):
+        load_agent(tmp_path / "a")
 
 
 def test_own_environment_by_module_and_class(tmp_path, monkeypatch):

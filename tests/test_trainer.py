@@ -267,6 +267,7 @@ def test_own_parts_take_the_place_of_named_ones():
         (dict(env="mdp", algo="rl3-coarse"), "states of RandomMdp have no coordinates"),
         (dict(env="mdp", slip=0.1), "slip is an option of env gridworld; this run has env mdp"),
         (dict(algo="rl2", optimism=1.0), "optimism is an option of object_level value_iteration"),
+        (dict(env="cartpole", squash_actions=True), "squash_actions is of actions in a box; these"),
         (dict(algo="rl2", shown="no-values"), "shown is of value estimates and counts"),
         (dict(shown="values"), "unknown shown 'values'; did you mean 'no-values'"),
         (dict(object_level="q_learning", standard_errors=True), "option of object_level value_it"),

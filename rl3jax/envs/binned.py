@@ -9,6 +9,7 @@ from gymnax.environments import spaces
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from rl3jax.checks import ConfigError, shown
 from rl3jax.envs.base import Bins, State, StateFeatures, TaskDistribution, box_grid
 
 
@@ -17,7 +18,8 @@ class Binned(TaskDistribution):
     """An environment whose actions are points of a grid in the box of another's.
 
     Raises:
-        ConfigError: on construction, if the other's actions are in no box, or the points too many.
+        ConfigError: on construction, if the other is none, its actions are in no box, or the points
+            too many.
     """
 
     base: TaskDistribution
@@ -27,6 +29,10 @@ class Binned(TaskDistribution):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.base, TaskDistribution):
+            raise ConfigError(
+                f"base must be an environment, as of rl3jax.make_env; not {shown(self.base)}"
+            )
         box_grid(self.base.action_space(), self.bins, type(self.base).__name__)
 
     @property

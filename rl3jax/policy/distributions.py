@@ -368,9 +368,12 @@ def distribution_over(
         squashed: onto a box by tanh, instead of clipped to it.
 
     Raises:
-        ConfigError: if there is none for such a space, or its bounds are not finite.
+        ConfigError: if there is none for such a space, its bounds are not finite, or actions that
+            are in no box are to be squashed.
     """
     if isinstance(space, spaces.Discrete):
+        if squashed:
+            raise ConfigError(f"squash_actions is of actions in a box; these are {int(space.n)}")
         return Categorical(int(space.n))
     if not isinstance(space, spaces.Box) or len(space.shape) != 1 or anchors is None:
         raise ConfigError(

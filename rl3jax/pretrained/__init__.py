@@ -30,6 +30,7 @@ class CardScore:
         n_tasks: tasks played.
         greedy, sampled: mean return and its standard error, of the policy in either manner.
         optimal: the same of the policy that knows the task.
+        greedy_episodes, optimal_episodes: of physics, the same of each object-level episode.
     """
 
     variation: str | None
@@ -38,6 +39,8 @@ class CardScore:
     greedy: tuple[float, float]
     sampled: tuple[float, float]
     optimal: tuple[float, float]
+    greedy_episodes: tuple[tuple[float, float], ...] = ()
+    optimal_episodes: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,10 @@ def pretrained_card(name: str) -> Card:
     """
     folder = _folder(name)
     card = read_json(folder.path / CARD_FILE)
-    scores = tuple(CardScore(**_as_tuples(score)) for score in card.pop("scores"))
+    scores = tuple(
+        CardScore(**{name: _tuple(value) for name, value in score.items()})
+        for score in card.pop("scores")
+    )
     return Card(**card, scores=scores, config=folder.read_config().to_dict())
 
 
@@ -107,6 +113,6 @@ def _folder(name: str) -> RunFolder:
     return RunFolder(FOLDER / name)
 
 
-def _as_tuples(values: dict[str, Any]) -> dict[str, Any]:
+def _tuple(value: Any) -> Any:
     """JSON has no tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value

@@ -6,10 +6,14 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from rl3jax.checks import ConfigError, check_flag, shown
 from rl3jax.progress import Progress
 from rl3jax.runs import resume
 from rl3jax.runs.folder import RunFolder, new_run
@@ -48,10 +52,12 @@ def fit(
         defined.
 
     Raises:
-        ConfigError: if tasks are void, or the folder's run has another config.
+        ConfigError: if an argument is not allowed, tasks are void, or the folder's run has another
+            config.
         FileError: if the folder has no checkpoint to go on from.
         DivergedError: at the first NaN or infinity.
     """
+    _check(trainer, key, progress, callbacks, folder)
     lines: list[Line] = []
     with ExitStack() as held:
         state, steps = _begin(trainer, key, folder, lines, held)
@@ -66,6 +72,22 @@ def fit(
     names = {name: None for line in lines for name in line}
     history = {n: np.array([line.get(n, np.nan) for line in lines], float) for n in names}
     return state, history
+
+
+def _check(trainer: Any, key: Any, progress: Any, callbacks: Any, folder: Any) -> None:
+    """Raises ConfigError, naming the argument, unless all are what `fit` takes."""
+    if not isinstance(trainer, Trainer):
+        raise ConfigError(f"trainer must be one of rl3jax.make_trainer, not {shown(trainer)}")
+    is_key = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if not is_key or key.ndim:
+        raise ConfigError(f"key must be one key, as of jax.random.key(0), not {shown(key)}")
+    check_flag("progress", progress)
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise ConfigError(f"callbacks must be a list of functions, not {shown(callbacks)}")
+    if folder is not None and not (isinstance(folder, str | os.PathLike) and os.fspath(folder)):
+        raise ConfigError(f"folder must be a path or None, not {shown(folder)}")
+    if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+        raise ConfigError(f"folder {folder} is a file; name a folder, which is made if missing")
 
 
 def _begin(

@@ -172,6 +172,7 @@ REFUSED = [
     (lambda: Binned(make_env("cartpole")), "actions of CartPole are in no box"),
     (lambda: GymnaxTasks("CartPole-v1", {"length": (1, 2)}, bins=3), "of GymnaxTasks are in no"),
     (lambda: make_env("cartpole", bins=3), "env 'cartpole' has no option 'bins'"),
+    (lambda: Binned("pendulum", 3), "base must be an environment, as of rl3jax.make_env; not 'pen"),
     (lambda: Binned(make_env("point-robot"), 500), "bins 500 .* 250000 actions, more than 10000"),
 ]
 

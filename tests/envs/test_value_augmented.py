@@ -103,6 +103,7 @@ def test_the_example_trains_by_a_plain_ppo():
 def test_what_does_not_fit_is_named(unchecked):
     env = make_env("bandit")
     learner = object_level.none(1, 5)
+    on_plane = object_level.linear_model((-1, -1), (1, 1), 5)
     make = unchecked(ValueAugmented)
     for arguments, message in (
         (("bandit", learner, 5), "env must be an environment"),
@@ -111,7 +112,11 @@ def test_what_does_not_fit_is_named(unchecked):
         ((env, learner, 5, -1.0), "value_scale must be larger than 0"),
         ((env, learner, 5, None, None, None, "most"), "unknown shown 'most'"),
         ((env, learner, 5, None, None, None, "estimates"), "leaves nothing of what"),
+        ((env, learner, 5, None, None, None, "no-values"), "shown no-values leaves nothing of"),
         ((env, object_level.none(1, 4), 5), "the learner has num_actions 4, Bandit has 5"),
+        ((env, on_plane, 5), "the learner has num_dims 2, Bandit has None"),
+        ((make_env("point-robot", bins=2), on_plane, 5), "num_actions 5, PointRobot has 4"),
+        ((make_env("pendulum", bins=5), on_plane, 5), "num_dims 2, Pendulum has 3"),
     ):
         with pytest.raises(ConfigError, match=message):
             make(*arguments)

@@ -9,12 +9,14 @@ import pytest
 import rl3jax
 from experiments import (
     bandits,
+    continuous,
     figures,
     front,
     gridworlds,
     mdps,
     pretrained,
     report,
+    tables,
     task_identification,
     training_curves,
 )
@@ -22,6 +24,7 @@ from experiments.gathered import Gathered
 from experiments.published import sources
 
 MODULES = (bandits, mdps, gridworlds, training_curves)
+NAMES = ("pretrained", *(experiment.name for experiment in report.EXPERIMENTS))
 NOT_YET_RUN = "not yet run"
 ROOT = Path(__file__).parents[2]
 
@@ -134,6 +137,18 @@ def test_agents_of_the_package_and_fractions_are_on_the_front_page(make_result, 
     cells = line_of("Bandits, H = 500, OOD", nothing)
     assert f"{score.greedy[0]:.1f} ± {score.greedy[1]:.1f}" in cells[0]
     assert cells[1] == "`bandit-h500-rl3`, 1 × 1000"
+    title = "Pendulum, last of 5 episodes"
+    score = rl3jax.pretrained_card("pendulum-rl3").scores[0]
+    last, optimum = score.greedy_episodes[-1], score.optimal_episodes[-1]
+    cell = f"{tables.over_tasks(*last)} (optimum {tables.over_tasks(*optimum)})"
+    assert line_of(title, nothing)[:3] == [cell, "`pendulum-rl3`, 1 × 100", "–"]
+    assert f"[{title}](pretrained)" in front.table(nothing, {e: e for e in NAMES})
+    row = continuous.rows("cpu")[0]
+    scores = {"optimal": make_score(returns=[1, 2]), "rl3 greedy": make_score(returns=[1, 1])}
+    result = make_result(row, "continuous", "cpu", n_tasks=2, scores=scores)
+    found = defaultdict(lambda: Gathered({row.name: [result]}, {}, []))
+    assert " (optimum " in line_of(title, found)[0]
+    assert f"[{title}](continuous)" in front.table(found, {e: e for e in NAMES})
     row, _ = mdps.figure_rows("cpu")[3]
     scores = {"optimal": make_score(returns=[10, 20]), "rl2 greedy": make_score(returns=[10, 19])}
     result = make_result(row, "mdps", "cpu", n_tasks=2, scores=scores)
