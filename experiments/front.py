@@ -59,7 +59,7 @@ def domains() -> list[tuple[str, str, tuple[Row, ...]]]:
 
 
 def _by_episode(row: Row) -> str:
-    return f"{row.title.capitalize()}, last of {continuous.EPISODES} episodes"
+    return f"{row.title.capitalize()}, last episode"
 
 
 def table(found: Mapping[str, Gathered], links: Mapping[str, str]) -> str:

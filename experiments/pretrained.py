@@ -38,6 +38,7 @@ class Recipe:
         batch_size: tasks at a time when it is scored, to bound memory; None: all.
         n_tasks: held-out tasks that it is scored on.
         by_episode: whether its card has the returns of single episodes.
+        longer: horizons beyond its own that it is scored at too, on tasks as in training.
     """
 
     config: Mapping[str, Any]
@@ -45,6 +46,7 @@ class Recipe:
     batch_size: int | None = None
     n_tasks: int = 1000
     by_episode: bool = False
+    longer: tuple[int, ...] = ()
 
 
 BANDIT = {"env": "bandit", "width": 64, "squash_values": True, "minibatches": 64}
@@ -86,7 +88,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "mdp-h500-rl3": Recipe(
         {**LONG_MDP, "horizon": 500, "discount": 0.997, "n_tasks": 2048, "iterations": 100},
-        OOD_MDPS,
+        OOD_MDPS, batch_size=250, longer=(1000,),
     ),
     "mdp-h1024-rl3": Recipe(
         {**LONG_MDP, "horizon": 1024, "discount": 0.998, "n_tasks": 1024, "iterations": 120},
@@ -108,6 +110,10 @@ RECIPES: dict[str, Recipe] = {
         "cartpole", variation="sign", n_tasks=32, minibatches=4, iterations=8
     ),
     "mountain-car-rl3": _physics("mountain-car"),
+    "point-robot-rl3": Recipe(
+        {"env": "point-robot", "horizon": 300, "iterations": 100},
+        batch_size=50, n_tasks=200, by_episode=True,
+    ),
     "pendulum-rl3": _physics("pendulum"),
     "pendulum-sign-rl3": _physics(
         "pendulum", variation="sign", n_tasks=64, minibatches=8, iterations=8
@@ -151,7 +157,9 @@ def make(name: str, recipe: Recipe, args: Args) -> None:
     record = training.record(trained, SEED, run)
     config = training.read_config(run) | {"out": None}  # which is the business of one machine
     env = rl3jax.make_env(config["env"], variation=config["variation"])
-    tasks = getattr(env, "variation", None)
+    tasks, horizon = getattr(env, "variation", None), config["horizon"]
+    scored = [(v, horizon) for v in (tasks, *recipe.shifted)]
+    scored += [(tasks, longer) for longer in recipe.longer]
     card = pretrained.Card(
         name=name,
         command=record.command,
@@ -159,20 +167,18 @@ def make(name: str, recipe: Recipe, args: Args) -> None:
         env_steps=record.env_steps,
         seconds=round(record.seconds, 1),
         provenance=record.provenance,
-        scores=tuple(score(agent, config, v, recipe) for v in (tasks, *recipe.shifted)),
+        scores=tuple(score(agent, config["env"], *on, recipe) for on in scored),
     )
     pretrained.save_pretrained(args.out / name, agent, card)
 
 
 def score(
-    agent: Any, config: dict[str, Any], variation: str | None, recipe: Recipe
+    agent: Any, env: str, variation: str | None, horizon: int, recipe: Recipe
 ) -> pretrained.CardScore:
     """On the held-out tasks of a distribution."""
-    horizon = config["horizon"]
     row = Row(
-        "", "", config["env"], variation, horizon, n_tasks=recipe.n_tasks,
-        batch_size=recipe.batch_size,
-    )  # fmt: skip
+        "", "", env, variation, horizon, n_tasks=recipe.n_tasks, batch_size=recipe.batch_size
+    )
     scores = score_agents(row, {"agent": agent})
     greedy, sampled, optimal = (
         _rounded(scores[name]) for name in ("agent greedy", "agent sampled", "optimal")
@@ -245,8 +251,9 @@ def _by_episode(card: pretrained.Card, score: pretrained.CardScore) -> list[list
 
 
 def _row(card: pretrained.Card, score: pretrained.CardScore) -> str:
-    """Name of the row that an agent was scored on."""
-    return "-".join(filter(None, (card.config["env"], score.variation, f"h{score.horizon}")))
+    """Name of the row that an agent was scored on; past its own horizon it plays on a window."""
+    name = "-".join(filter(None, (card.config["env"], score.variation, f"h{score.horizon}")))
+    return f"{name}-window" if score.horizon > card.config["horizon"] else name
 
 
 def _cost_line(card: pretrained.Card) -> list[str]:
