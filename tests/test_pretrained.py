@@ -45,7 +45,10 @@ def test_a_card_is_complete(name):
     assert dict(trained.options).get("optimism") == dict(config.options).get("optimism")
     assert card.provenance.keys() >= {"device", "platform", "packages"}
     own = getattr(rl3jax.make_env(config.env, variation=config.variation), "variation", None)
-    assert [score.variation for score in card.scores] == [own, *RECIPES[name].shifted]
+    recipe = RECIPES[name]
+    scored = [(variation, config.horizon) for variation in (own, *recipe.shifted)]
+    scored += [(own, horizon) for horizon in recipe.longer]
+    assert [(score.variation, score.horizon) for score in card.scores] == scored
     for score in card.scores:
         for mean, stderr in (score.greedy, score.sampled, score.optimal):
             assert math.isfinite(mean)

@@ -137,7 +137,7 @@ def test_agents_of_the_package_and_fractions_are_on_the_front_page(make_result, 
     cells = line_of("Bandits, H = 500, OOD", nothing)
     assert f"{score.greedy[0]:.1f} ± {score.greedy[1]:.1f}" in cells[0]
     assert cells[1] == "`bandit-h500-rl3`, 1 × 1000"
-    title = "Pendulum, last of 5 episodes"
+    title = "Pendulum, last episode"
     score = rl3jax.pretrained_card("pendulum-rl3").scores[0]
     last, optimum = score.greedy_episodes[-1], score.optimal_episodes[-1]
     cell = f"{tables.over_tasks(*last)} (optimum {tables.over_tasks(*optimum)})"
