@@ -7,8 +7,6 @@ minutes; the test has each of them once. docs/method.md has the table of what ho
 import hashlib
 import itertools
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +18,7 @@ import pytest
 from rl3jax import Config, make_trainer
 from rl3jax.runs.checkpoint import restore_checkpoint, save_checkpoint
 from rl3jax.seeding import training_key
+from tests import children
 
 SIZES = {
     "bandit": {"num_arms": 2},
@@ -52,6 +51,14 @@ def digest(tree):
     return hashlib.sha256(data).hexdigest()
 
 
+def check_learned(before, after, metrics):
+    """Every parameter has moved, and every metric is finite."""
+    assert all(np.isfinite(value) for value in metrics.to_dict().values())
+    assert before.models.keys() == after.models.keys() >= {"actor", "critic"}
+    params = [{name: model.params for name, model in s.models.items()} for s in (before, after)]
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: (a != b).any(), *params)))
+
+
 def trained(algo, network, env):
     """Digests of a training of two iterations: as it is, and through a checkpoint."""
     base = VARIBAD if network == "varibad" else {"network": network}
@@ -60,7 +67,9 @@ def trained(algo, network, env):
         epochs=1, **SIZES[env],
     )  # fmt: skip
     trainer = make_trainer(config)
-    first, _ = trainer.update(trainer.init(training_key(0)))
+    start = trainer.init(training_key(0))
+    first, metrics = trainer.update(start)
+    check_learned(start, first, metrics)
     with tempfile.TemporaryDirectory() as folder:
         path = save_checkpoint(Path(folder), 1, first, {})
         restored = restore_checkpoint(path, jax.eval_shape(lambda: first))
@@ -70,12 +79,9 @@ def trained(algo, network, env):
 def check(combinations):
     """Trains them here and in another process, which compiles anew, and compares."""
     names = ["-".join(combination) for combination in combinations]
-    process = subprocess.Popen(
-        [sys.executable, __file__, *names], env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "0"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = children.Child("-m", "tests.test_determinism", *names, enable_compilation_cache=False)
     here = {"-".join(combination): trained(*combination) for combination in combinations}
-    output, error = process.communicate()
+    output, error = process.communicate(timeout=3600)
     assert process.returncode == 0, error
     assert json.loads(output) == here
     for name, (as_it_is, through_a_checkpoint) in here.items():

@@ -22,23 +22,22 @@ from tests import children
 
 COMMON = {"width": 8, "n_tasks": 32, "horizon": 12, "epochs": 2, "learning_rate": 0.01}
 RUNS = {
-    "transformer": (8, {"env": "mdp", "network": "transformer", "minibatches": 2}),
-    "markov, uneven minibatches, early stop": (
-        8, {"n_tasks": 40, "minibatch_tasks": 16, "kl_limit": 1e-3},
+    "transformer, uneven minibatches, early stop": (
+        8, {"env": "mdp", "network": "transformer", "layers": 1, "n_tasks": 40,
+            "minibatch_tasks": 16, "kl_limit": 1e-3},
     ),
     "steps that wait": (
         2, {"env": "cartpole", "algo": "rl2", "network": "gru", "minibatches": 2, "horizon": 24,
             "kl_limit": 0.1},
     ),
     "belief, chunks": (
-        2, {"env": "mdp", "algo": "rl2", "belief": "varibad", "belief_width": 8, "minibatches": 2,
-            "gradient_chunk": 4, "decoded_steps": 5},
-    ),
-    "gridworld, chunks": (
-        2, {"env": "gridworld", "minibatches": 2, "rollout_chunk": 2, "gradient_chunk": 1},
+        2, {"env": "gridworld", "belief": "varibad", "belief_width": 8, "minibatches": 2,
+            "rollout_chunk": 2, "gradient_chunk": 1, "decoded_steps": 5},
     ),
 }  # fmt: skip
-FLAGS = "--n-tasks 16 --minibatches 2 --horizon 6 --epochs 1 --width 8 --validation-tasks 16"
+FLAGS = (
+    "--algo rl2 --n-tasks 16 --minibatches 2 --horizon 6 --epochs 1 --width 8 --validation-tasks=16"
+)
 
 
 # --- in a process with eight devices ------------------------------------------------------------

@@ -21,7 +21,13 @@ from rl3jax.checks import ConfigError
 from rl3jax.memory import GIB, check_memory, device_memory, gib, process_memory
 from tests import children
 
-TINY = {"n_tasks": 8, "horizon": 4, "minibatches": 2, "epochs": 1, "width": 4, "iterations": 1}
+TINY = {
+    "algo": "rl2", "n_tasks": 8, "horizon": 4, "minibatches": 2, "epochs": 1, "width": 4,
+    "iterations": 1,
+}  # fmt: skip
+FLAGS = (
+    "--algo rl2 --n-tasks 8 --horizon 4 --minibatches 2 --epochs 1 --width 4 --validation-tasks 8"
+)
 RUNS = {
     "markov": {"n_tasks": 4096, "minibatches": 16, "horizon": 50},
     "gru": {"network": "gru", "n_tasks": 120, "minibatches": 1, "horizon": 50},
@@ -93,6 +99,12 @@ def measured(trainer):
     return resident("VmHWM") - before
 
 
+@pytest.fixture(autouse=True)
+def compiled_alike(monkeypatch):
+    """As all is without optimisation here: then what is tried is not compiled again to run."""
+    monkeypatch.setattr(memory, "UNOPTIMISED", None)
+
+
 @pytest.fixture
 def compiled(caplog):
     """A function that says which programs were compiled since it was last called."""
@@ -111,14 +123,6 @@ def compiled(caplog):
 # --- a run --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", [*("markov", "gru"), *(pytest.param(n, marks=pytest.mark.slow) for n in list(RUNS)[2:])]
-)
-def test_a_run_takes_the_memory_that_is_foreseen(name):
-    foreseen = needed(name)
-    assert 1 < foreseen / measured(make(RUNS[name])) < 1.6
-
-
 def test_what_was_compiled_to_foresee_is_not_compiled_again(compiled):
     trainer = make(TINY, validate_every=1, validation_tasks=16)
     check_memory(trainer)
@@ -130,11 +134,35 @@ def test_what_was_compiled_to_foresee_is_not_compiled_again(compiled):
     assert {"update", "_score"}.isdisjoint(compiled())
 
 
+def test_a_sweep_compiles_once_and_refuses_beyond_the_limit(tmp_path, compiled, capsys):
+    out = tmp_path / "sweep"
+    line = f"{FLAGS} --iterations 2 --seeds 3 --out {out}".split()
+    sweep.main(line)
+    assert capsys.readouterr().out.startswith("memory: about")
+    names = compiled()
+    assert names.count("update") == names.count("_score") == 1
+    with pytest.raises(SystemExit) as caught:
+        sweep.main([*line[:-1], f"{out}-2", "--memory-limit", "1e-6"])
+    assert caught.value.code == 2
+    assert "is below the smallest possible run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
+
+
+@pytest.mark.parametrize(
+    "name", [*("markov", "gru"), *(pytest.param(n, marks=pytest.mark.slow) for n in list(RUNS)[2:])]
+)
+def test_a_run_takes_the_memory_that_is_foreseen(name):
+    foreseen = needed(name)
+    assert 1 < foreseen / measured(make(RUNS[name])) < 1.6
+
+
 SCRIPT = """
 import jax
 from rl3jax import Config, evaluate_agent, make_trainer, memory
 
-options = dict(n_tasks=64, horizon=20, minibatches=2, width=4, validation_tasks=128, iterations=1)
+options = dict(
+    algo="rl2", n_tasks=64, horizon=20, minibatches=2, width=4, validation_tasks=128, iterations=1
+)
 amounts = []
 for devices in (1, 2):
     trainer = make_trainer(Config(devices=devices, **options))
@@ -156,21 +184,6 @@ def test_devices_share_the_tasks_and_compile_once():
     assert "Compiling jit(_score)" not in result.stderr
 
 
-def test_a_sweep_compiles_once_and_refuses_beyond_the_limit(tmp_path, compiled, capsys):
-    flags = "--n-tasks 8 --horizon 4 --minibatches 2 --epochs 1 --width 4 --iterations 2 --seeds 3"
-    out = tmp_path / "sweep"
-    line = f"{flags} --validation-tasks 8 --out {out}".split()
-    sweep.main(line)
-    assert capsys.readouterr().out.startswith("memory: about")
-    names = compiled()
-    assert names.count("update") == names.count("_score") == 1
-    with pytest.raises(SystemExit) as caught:
-        sweep.main([*line[:-1], f"{out}-2", "--memory-limit", "1e-6"])
-    assert caught.value.code == 2
-    assert "is below the smallest possible run" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
-
-
 def test_runs_on_one_device_need_their_memory_each():
     one, four = (bytes_of(check_memory(make(TINY), runs)) for runs in (1, 4))
     assert 3 < four / one < 5
@@ -187,7 +200,7 @@ def test_rollouts_in_chunks_are_those_of_all_tasks_at_once():
 
 
 def test_validation_counts_and_chunks_bound_it():
-    run = TINY | {"network": "transformer", "horizon": 20}
+    run = TINY | {"network": "transformer", "layers": 1, "horizon": 20}
     alone = bytes_of(limited(run))
     validated = bytes_of(limited(run, validate_every=1, validation_tasks=800))
     in_chunks = bytes_of(limited(run, validate_every=1, validation_tasks=800, rollout_chunk=8))
@@ -291,12 +304,10 @@ def test_sizes_are_rounded_up():
 
 
 def test_the_command_checks_before_it_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.undo()  # by the compiler's options, like a user's
     monkeypatch.chdir(tmp_path)
-    flags = (
-        "--n-tasks 8 --horizon 4 --minibatches 2 --width 4 --memory-limit 1e-6 --validation-tasks 8"
-    )
     with pytest.raises(SystemExit) as caught:
-        train.main(flags.split())
+        train.main([*FLAGS.split(), "--memory-limit", "1e-6"])
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert error.startswith("error: memory_limit, 1e-06 GiB, is below")

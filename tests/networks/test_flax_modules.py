@@ -17,7 +17,7 @@ from rl3jax.files import FileError
 from rl3jax.networks import FeedForward, Gru, Recurrent, as_memory
 from tests import children
 
-SMALL = Config(env="bandit", num_arms=3, n_tasks=4, horizon=3, minibatches=1, epochs=1)
+SMALL = Config(env="bandit", algo="rl2", num_arms=3, n_tasks=4, horizon=3, minibatches=1, epochs=1)
 
 
 class Scaled(nn.Module):
@@ -100,7 +100,7 @@ SEEDS_AND_DEVICES = """
 import flax.linen as nn, jax
 from rl3jax import Config, make_trainer
 
-sizes = dict(n_tasks=4, horizon=3, iterations=1, minibatches=1, epochs=1)
+sizes = dict(algo="rl2", n_tasks=4, horizon=3, iterations=1, minibatches=1, epochs=1)
 keys = jax.random.split(jax.random.key(0), 8)
 trainer = make_trainer(Config(devices=2, **sizes), network=nn.OptimizedLSTMCell(256))
 _, history = jax.vmap(trainer.train)(keys)
