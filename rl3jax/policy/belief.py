@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rl3jax.checks import ConfigError
 from rl3jax.networks import Gru
 from rl3jax.networks.layers import dense_layer
-from rl3jax.object_level import PLAIN, Feature, Features
+from rl3jax.object_level import LATENT, Feature, Features
 from rl3jax.policy.observation import ObservationLayout
 from rl3jax.ranges import NonNegative, OneOf, Positive, Size, check_fields
 from rl3jax.registry import Registry
@@ -216,7 +216,7 @@ class Varibad(Belief):
         """Mean and log-variance of the latent variable."""
         mean, log_variance = self._believed(params, held)
         return OrderedDict(
-            belief_mean=Feature(mean, PLAIN), belief_log_variance=Feature(log_variance, PLAIN)
+            belief_mean=Feature(mean, LATENT), belief_log_variance=Feature(log_variance, LATENT)
         )
 
     def chance(self, key: PRNGKeyArray, horizon: int) -> Chance:
