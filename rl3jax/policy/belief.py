@@ -57,7 +57,7 @@ class Belief:
 
         @property
         def learning_rate(self) -> float:
-            """Adam's, of that loss."""
+            """Adam's, of that loss, at the start."""
 
     def init_params(self, key: PRNGKeyArray, layout: ObservationLayout) -> Any:
         """Draws parameters for evidence of the layout's sizes. The key is consumed."""
@@ -161,7 +161,7 @@ class Varibad(Belief):
         width: units of the GRU, U.
         latent_size: L.
         kl_weight: of KL divergences.
-        learning_rate: Adam's.
+        learning_rate: Adam's, at the start.
         decoded_beliefs, decoded_steps: how many of each meta-episode a decoder of transitions is
             trained on at a time, at random, at most; sums are scaled up to all pairs.
     """
@@ -450,7 +450,8 @@ def _varibad(
             log-variances.
         kl_weight: Of the KL divergence to the belief before. None: 0.1, for a decoder of states
             0.01.
-        belief_learning_rate: Adam's learning rate of encoder and decoder.
+        belief_learning_rate: Adam's learning rate of encoder and decoder at the start; it falls as
+            the policy's does.
         decoded_beliefs: Beliefs of a meta-episode that transitions are decoded from in each
             gradient step, at most.
         decoded_steps: Transitions of a meta-episode that are decoded from each of them, at most.

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,6 +133,10 @@ def test_a_belief_is_carried_shown_recorded_and_learned(config, decoder):
     } <= metrics.to_dict().keys()
     leaves = (jax.tree.leaves(state.models["belief"].params) for state in (before, after))
     assert all((a != b).any() for a, b in zip(*leaves, strict=True))
+    # Where the policy's learning rate has fallen to 0, so has the belief's.
+    last = dataclasses.replace(before, iteration=before.iteration + 1)
+    learned = (state.models["belief"].params for state in (before, trainer.update(last)[0]))
+    chex.assert_trees_all_equal(*learned)
 
 
 def test_a_belief_learns_what_its_task_pays():
