@@ -117,7 +117,7 @@ class Config:
     often 100."""
     iterations: Size | None = None
     """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 60 (of other
-    learners than local_model 800), gridnavi with local_model 100, physics and point-robot by
+    learners than local_model 800), gridnavi 100, physics and point-robot by
     linear_model 60, else 300."""
     minibatches: Size | None = None
     """Minibatches per epoch; divides n_tasks. None: the divisor nearest to
