@@ -66,4 +66,6 @@ def decisive(diagnostics: Mapping[str, Any], parts: Iterable[str]) -> dict[str, 
 @jax.jit
 def all_finite(tree: Any) -> Bool[Array, ""]:
     """Whether every number in a pytree of arrays is neither NaN nor infinite."""
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+    # As one array: a kernel a leaf takes five times as long to compile.
+    numbers = [jnp.ravel(leaf).astype(float) for leaf in jax.tree.leaves(tree)]
+    return jnp.isfinite(jnp.concatenate(numbers)).all()

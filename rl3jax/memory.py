@@ -45,21 +45,19 @@ GROUP_LIMITS = {"": "memory.max", "memory": "memory.limit_in_bytes"}
 Trace = Callable[[Trainer], jax.stages.Traced]
 
 
-def check_memory(trainer: Trainer, runs: int = 1, trace: Trace | None = None) -> str:
+def check_memory(trainer: Trainer, trace: Trace | None = None) -> str:
     """Compile a run's programs and describe in a line how much memory it will need of a device.
 
     Args:
         trainer: of the run.
-        runs: how many runs of a sweep share a device, as one program vmapped over them.
-        trace: what traces an iteration of all these runs for a trainer, where the caller has a
-            jitted function of its own (default: `trainer.update`, vmapped over `runs`). The caller
-            then compiles nothing anew.
+        trace: what traces an iteration for a trainer, where that is one of many runs at once
+            (default: of `trainer.update`).
 
     Raises:
         ConfigError: if it is more than `memory_limit`, or than the device has; with settings that
             fit, or the smallest possible run.
     """
-    trace = trace or partial(_trace_update, runs=runs)
+    trace = trace or _trace_update
     needed = _bytes_needed(trace, None, trainer)
     given = trainer.config.memory_limit
     limit = device_memory() if given is None else int(given * GIB)
@@ -148,13 +146,8 @@ def _largest_array(jaxpr: Any) -> int:
     return max([0, *sizes, *map(_largest_array, inner)])
 
 
-def _trace_update(trainer: Trainer, runs: int) -> jax.stages.Traced:
-    if runs == 1:
-        return Trainer.update.trace(trainer, _state(trainer))
-    states = jax.eval_shape(
-        lambda: jax.vmap(trainer.init)(jax.random.split(jax.random.key(0), runs))
-    )
-    return jax.jit(jax.vmap(trainer.update)).trace(states)
+def _trace_update(trainer: Trainer) -> jax.stages.Traced:
+    return Trainer.update.trace(trainer, _state(trainer))
 
 
 def _trace_validation(trainer: Trainer) -> jax.stages.Traced:

@@ -83,7 +83,7 @@ def _plan(args: SweepArgs) -> tuple[list[Values], Batch]:
 def _sweep(args: SweepArgs) -> None:
     """From the beginning to the end."""
     points, batch = _plan(args)
-    print(check_memory(batch.trainer, trace=batch.trace))
+    print(check_memory(batch.trainer, batch.trace))
     config, seeds = batch.trainer.config, batch.seeds
     folder = new_sweep(config, args.config.out)
     print(f"grid points: {len(points)}, seeds: {len(seeds)}; {batch.n_runs} runs as one program")

@@ -172,8 +172,8 @@ class Trainer:
         if self.belief.learns:
             batch = dataclasses.replace(batch, belief=self._evidence(trajectory, key_belief))
         progress = state.iteration / jnp.maximum(state.hyperparams.iterations - 1, 1)
-        parts = ppo.parts(self.settings, state.hyperparams, progress, self.layout.horizon)
-        parts |= beliefs.parts(self.belief, self.settings, self.layout.horizon)
+        trained = self.settings, state.hyperparams, progress, self.layout.horizon
+        parts = ppo.parts(*trained) | beliefs.parts(self.belief, *trained)
         models, diagnostics = optimise(
             parts, state.models, batch, self.settings.passes, key_learning
         )

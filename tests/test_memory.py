@@ -18,7 +18,9 @@ import pytest
 
 from rl3jax import Config, evaluate_agent, make_trainer, memory, sweep, train
 from rl3jax.checks import ConfigError
+from rl3jax.devices import Devices
 from rl3jax.memory import GIB, check_memory, device_memory, gib, process_memory
+from rl3jax.runs.batch import Batch
 from tests import children
 
 TINY = {
@@ -185,7 +187,9 @@ def test_devices_share_the_tasks_and_compile_once():
 
 
 def test_runs_on_one_device_need_their_memory_each():
-    one, four = (bytes_of(check_memory(make(TINY), runs)) for runs in (1, 4))
+    trainer = make(TINY)
+    batches = (Batch(trainer, [trainer.config], range(runs), Devices()) for runs in (1, 4))
+    one, four = (bytes_of(check_memory(trainer, batch.trace)) for batch in batches)
     assert 3 < four / one < 5
 
 

@@ -84,8 +84,8 @@ class Config:
     """rl3 (the policy sees object-level value estimates), rl3-coarse (those of clusters of states)
     or rl2 (none)."""
     network: str | None = None
-    """markov, gru, mingru, lstm, s5 or transformer. None: markov; repeat-previous and t-maze gru;
-    paper presets transformer."""
+    """markov, gru, mingru, lstm, s5 or transformer. None: markov; repeat-previous s5, t-maze
+    mingru; paper presets transformer."""
     width: Size | None = None
     """Units: layer width (markov, s5), units of the recurrent layers (gru, mingru, lstm), or the
     transformer's d. None: markov, mingru, lstm 128, gru 256, else 64; paper: markov 64."""
@@ -117,7 +117,7 @@ class Config:
     often 100."""
     iterations: Size | None = None
     """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 60 (of other
-    learners than local_model 800), gridnavi with local_model 100, physics and point-robot by
+    learners than local_model 800), gridnavi 100, physics and point-robot by
     linear_model 60, else 300."""
     minibatches: Size | None = None
     """Minibatches per epoch; divides n_tasks. None: the divisor nearest to

@@ -60,6 +60,7 @@ class GridNavi(Environment):
             "value_scale": 1.0,
             "squash_values": True,
             "critic_scale": 0.1,
+            "iterations": 100,
             "belief_decoder": "states",
         }
         if algo == "rl3" and object_level in (None, "local_model"):
@@ -68,7 +69,6 @@ class GridNavi(Environment):
                 "head": "planning",
                 "num_kinds": 3,
                 "n_tasks": 512,
-                "iterations": 100,
             }
         return values | {
             "known_states": "visited",

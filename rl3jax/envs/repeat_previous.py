@@ -63,8 +63,8 @@ class RepeatPrevious(VectorEnvironment):
 
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """A memory; rewards are small, and none depends on earlier actions."""
-        own = {"network": "gru", "reward_scale": 50.0, "critic_scale": 10.0, "gae_lambda": 0.5}
+        """A memory for delays; rewards are small, and none depends on earlier actions."""
+        own = {"network": "s5", "reward_scale": 50.0, "critic_scale": 10.0, "gae_lambda": 0.5}
         return super().training_defaults(algo, horizon) | own
 
     @property

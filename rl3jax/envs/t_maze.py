@@ -60,8 +60,8 @@ class TMaze(VectorEnvironment):
 
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
-        """A memory."""
-        own = {"network": "gru", "critic_scale": 0.3, "n_tasks": 256}
+        """A memory that is long from the start."""
+        own = {"network": "mingru", "critic_scale": 0.3, "n_tasks": 256}
         return super().training_defaults(algo, horizon) | own
 
     @property

@@ -3,16 +3,27 @@
 import jax
 from jaxtyping import Array, Float, Key, PRNGKeyArray
 
+from rl3jax.config import Hyperparams
 from rl3jax.lazy import imported
 from rl3jax.learning.optimise import Diagnostics, Learned, Part
-from rl3jax.learning.ppo import Batch, Settings
+from rl3jax.learning.ppo import Batch, Settings, learning_rate
 from rl3jax.policy import Belief, ObservationLayout
 
 
-def parts(belief: Belief, settings: Settings, horizon: int) -> dict[str, Part]:
-    """The belief as it is trained; nothing if it does not learn."""
+def parts(
+    belief: Belief,
+    settings: Settings,
+    hyperparams: Hyperparams,
+    progress: Float[Array, ""],
+    horizon: int,
+) -> dict[str, Part]:
+    """The belief as it is trained in one iteration; nothing if it does not learn.
+
+    Its learning rate falls as the policy's does, which could not follow it otherwise.
+    """
     if not belief.learns:
         return {}
+    rate = belief.learning_rate * learning_rate(hyperparams, progress) / hyperparams.learning_rate
 
     def loss(
         params: object, batch: Batch, key: PRNGKeyArray
@@ -21,7 +32,7 @@ def parts(belief: Belief, settings: Settings, horizon: int) -> dict[str, Part]:
         evidence, chance = batch.belief
         return belief.loss(params, evidence, chance, batch.weight)
 
-    optimiser = imported("optax").adam(belief.learning_rate)
+    optimiser = imported("optax").adam(rate)
     return {"belief": Part(loss, optimiser, settings.tasks_at_a_time(belief, horizon))}
 
 

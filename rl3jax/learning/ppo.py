@@ -255,6 +255,11 @@ def parts(
     }
 
 
+def learning_rate(hyperparams: Hyperparams, progress: Float[Array, ""]) -> Float[Array, ""]:
+    """Of actor and critic, where `progress` says."""
+    return linear_schedule(hyperparams.learning_rate, hyperparams.final_learning_rate, progress)
+
+
 def optimiser(
     settings: Settings,
     hyperparams: Hyperparams,
@@ -262,15 +267,12 @@ def optimiser(
     weight_decay: jax.Array | float,
 ) -> Optimiser:
     """Adam after a clip of the gradient's global norm and L2 added to the gradient."""
-    learning_rate = linear_schedule(
-        hyperparams.learning_rate, hyperparams.final_learning_rate, progress
-    )
     optax = imported("optax")
     return optax.chain(
         optax.clip_by_global_norm(hyperparams.grad_clip),
         optax.add_decayed_weights(weight_decay),
         optax.scale_by_adam(eps=settings.adam_epsilon),
-        optax.scale_by_learning_rate(learning_rate),
+        optax.scale_by_learning_rate(learning_rate(hyperparams, progress)),
     )
 
 

@@ -7,6 +7,7 @@ modules of these names are not meant to be reached through the package.
 from rl3jax.object_level.abstraction import Abstraction, abstraction
 from rl3jax.object_level.base import (
     COUNT,
+    LATENT,
     PLAIN,
     REWARD,
     VALUE,
@@ -38,6 +39,7 @@ from rl3jax.object_level.value_iteration import ValueIteration, value_iteration
 __all__ = [
     "ALGORITHMS",
     "COUNT",
+    "LATENT",
     "OBJECT_LEVEL",
     "PLAIN",
     "REWARD",

@@ -45,7 +45,7 @@ class Estimates:
     mean_reward: jax.Array | None = None
 
 
-VALUE, REWARD, COUNT, PLAIN = "value", "reward", "count", "plain"
+VALUE, REWARD, COUNT, PLAIN, LATENT = "value", "reward", "count", "plain", "latent"
 """Units of features; what is plain is shown as it is."""
 
 
@@ -56,7 +56,8 @@ class Feature:
     Attributes:
         numbers: `[n]` float.
         unit: `VALUE` or `REWARD`, both in reward units, of sums of rewards or of a single one;
-            `COUNT`; or `PLAIN`. It decides how an observation scales them.
+            `COUNT`; `LATENT`, on a learned scale; or `PLAIN`. It decides how an observation scales
+            them.
     """
 
     numbers: jax.Array

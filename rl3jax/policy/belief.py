@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rl3jax.checks import ConfigError
 from rl3jax.networks import Gru
 from rl3jax.networks.layers import dense_layer
-from rl3jax.object_level import PLAIN, Feature, Features
+from rl3jax.object_level import LATENT, Feature, Features
 from rl3jax.policy.observation import ObservationLayout
 from rl3jax.ranges import NonNegative, OneOf, Positive, Size, check_fields
 from rl3jax.registry import Registry
@@ -57,7 +57,7 @@ class Belief:
 
         @property
         def learning_rate(self) -> float:
-            """Adam's, of that loss."""
+            """Adam's, of that loss, at the start."""
 
     def init_params(self, key: PRNGKeyArray, layout: ObservationLayout) -> Any:
         """Draws parameters for evidence of the layout's sizes. The key is consumed."""
@@ -161,7 +161,7 @@ class Varibad(Belief):
         width: units of the GRU, U.
         latent_size: L.
         kl_weight: of KL divergences.
-        learning_rate: Adam's.
+        learning_rate: Adam's, at the start.
         decoded_beliefs, decoded_steps: how many of each meta-episode a decoder of transitions is
             trained on at a time, at random, at most; sums are scaled up to all pairs.
     """
@@ -216,7 +216,7 @@ class Varibad(Belief):
         """Mean and log-variance of the latent variable."""
         mean, log_variance = self._believed(params, held)
         return OrderedDict(
-            belief_mean=Feature(mean, PLAIN), belief_log_variance=Feature(log_variance, PLAIN)
+            belief_mean=Feature(mean, LATENT), belief_log_variance=Feature(log_variance, LATENT)
         )
 
     def chance(self, key: PRNGKeyArray, horizon: int) -> Chance:
@@ -450,7 +450,8 @@ def _varibad(
             log-variances.
         kl_weight: Of the KL divergence to the belief before. None: 0.1, for a decoder of states
             0.01.
-        belief_learning_rate: Adam's learning rate of encoder and decoder.
+        belief_learning_rate: Adam's learning rate of encoder and decoder at the start; it falls as
+            the policy's does.
         decoded_beliefs: Beliefs of a meta-episode that transitions are decoded from in each
             gradient step, at most.
         decoded_steps: Transitions of a meta-episode that are decoded from each of them, at most.

@@ -14,7 +14,9 @@ First comes the context, with P numbers for the previous action (A, one-hot) and
 RL³ shows after it what the object-level learner gives (`ObjectLearner.features`), in its order and
 in the policy's units: values and their errors divided by `value_scale`, rewards times
 `reward_scale`, counts in tens. Under the option `squash`, a value x so divided is shown as
-sign(x) · ln(1 + |x|), and a count N as ln(1 + N).
+sign(x) · ln(1 + |x|), and a count N as ln(1 + N). What a belief says of its latent variable, whose
+scale is learned and may grow, is always shown as sign(x) · ln(1 + |x|): as it is, policies have
+jumped away from what they had learned.
 
 Where actions lie in a box, learners know some of them, the anchors, and policies are also shown the
 best of these, `best_action` (and `best_optimistic_action`), in units in which the box is [−1, 1];
@@ -33,7 +35,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from rl3jax.checks import check_choice, check_flag, check_number, check_size
-from rl3jax.object_level import COUNT, PLAIN, REWARD, VALUE, Feature, Features
+from rl3jax.object_level import COUNT, LATENT, PLAIN, REWARD, VALUE, Feature, Features
 from rl3jax.symlog import symlog
 
 VISITS_SCALE = 10.0  # RL³'s published program shows counts in tens
@@ -52,6 +54,7 @@ UNITS = {
     VALUE: "in reward units, divided by value_scale",
     REWARD: "in reward units, times reward_scale",
     COUNT: "a count",
+    LATENT: "as sign(x) · ln(1 + |x|)",
     PLAIN: "as it is",
 }
 
@@ -194,4 +197,6 @@ class ObservationLayout:
             return symlog(x) if self.squash else x
         if feature.unit == COUNT:
             return jnp.log1p(x) if self.squash else x / VISITS_SCALE
+        if feature.unit == LATENT:
+            return symlog(x)
         return x * self.reward_scale if feature.unit == REWARD else x

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from rl3jax import Config, make_trainer
 from rl3jax.checks import ConfigError
 from rl3jax.policy import Evidence, ObservationLayout, Varibad
+from rl3jax.symlog import symlog
 
 T, B, S, A = 4, 2, 3, 2
 LAYOUT = ObservationLayout(action_size=A, num_features=S, horizon=T, task_horizon=None)
@@ -118,7 +120,7 @@ def test_a_belief_is_carried_shown_recorded_and_learned(config, decoder):
     _, features = jax.lax.scan(step, belief.init(), of_one)
     for name, feature in features.items():
         shown = played.observation[:, 3, trainer.layout.fields[name]]
-        np.testing.assert_allclose(shown, feature.numbers, atol=1e-6)
+        np.testing.assert_allclose(shown, symlog(feature.numbers), atol=1e-6)
     assert (np.abs(np.diff(features["belief_mean"].numbers, axis=0)) > 0).all()
 
     after, metrics = trainer.update(before)
@@ -131,6 +133,10 @@ def test_a_belief_is_carried_shown_recorded_and_learned(config, decoder):
     } <= metrics.to_dict().keys()
     leaves = (jax.tree.leaves(state.models["belief"].params) for state in (before, after))
     assert all((a != b).any() for a, b in zip(*leaves, strict=True))
+    # Where the policy's learning rate has fallen to 0, so has the belief's.
+    last = dataclasses.replace(before, iteration=before.iteration + 1)
+    learned = (state.models["belief"].params for state in (before, trainer.update(last)[0]))
+    chex.assert_trees_all_equal(*learned)
 
 
 def test_a_belief_learns_what_its_task_pays():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl3jax.object_level import COUNT, PLAIN, REWARD, VALUE, Estimates, Feature
+from rl3jax.object_level import COUNT, LATENT, PLAIN, REWARD, VALUE, Estimates, Feature
 from rl3jax.object_level.base import features_of
 from rl3jax.policy import SHOWN, Categorical, Field, ObservationLayout
 
@@ -144,7 +144,7 @@ def test_squashed_estimates_by_hand():
 
 @pytest.mark.parametrize("squash", [False, True])
 def test_a_feature_is_scaled_by_its_unit_and_nothing_else(squash):
-    units = {COUNT: 0.7 if not squash else np.log(8), PLAIN: 7, REWARD: 1.4}
+    units = {COUNT: 0.7 if not squash else np.log(8), LATENT: np.log(8), PLAIN: 7, REWARD: 1.4}
     units[VALUE] = np.log(2.75) if squash else 1.75
     features = {f"of_{unit}": Feature(jnp.full(2, 7.0), unit) for unit in units}
     own = layout(squash=squash, value_scale=4.0, reward_scale=0.2)
