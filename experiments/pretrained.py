@@ -176,9 +176,7 @@ def score(
     agent: Any, env: str, variation: str | None, horizon: int, recipe: Recipe
 ) -> pretrained.CardScore:
     """On the held-out tasks of a distribution."""
-    row = Row(
-        "", "", env, variation, horizon, n_tasks=recipe.n_tasks, batch_size=recipe.batch_size
-    )
+    row = Row("", "", env, variation, horizon, n_tasks=recipe.n_tasks, batch_size=recipe.batch_size)
     scores = score_agents(row, {"agent": agent})
     greedy, sampled, optimal = (
         _rounded(scores[name]) for name in ("agent greedy", "agent sampled", "optimal")
