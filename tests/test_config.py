@@ -26,8 +26,8 @@ def test_resolve_leaves_no_shared_field_open():
         "linear_model": {"anchors_along"},
         "markov": set(),
         "gru": {"width", "embedding"},
-        "mingru": {"width", "embedding"},
-        "s5": {"width", "embedding"},
+        "mingru": {"width", "embedding", "layers"},
+        "s5": {"width", "layers", "states"},
     }
     for env in [*ENVIRONMENTS, "rl3jax.envs:Bandit"]:
         config = Config(env=env).resolve()

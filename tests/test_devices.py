@@ -35,9 +35,7 @@ RUNS = {
             "rollout_chunk": 2, "gradient_chunk": 1, "decoded_steps": 5},
     ),
 }  # fmt: skip
-FLAGS = (
-    "--algo rl2 --n-tasks 16 --minibatches 2 --horizon 6 --epochs 1 --width 8 --validation-tasks=16"
-)
+FLAGS = "--n-tasks 16 --minibatches 2 --horizon 6 --epochs 1 --width 8 --validation-tasks 16"
 
 
 # --- in a process with eight devices ------------------------------------------------------------
