@@ -111,7 +111,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "mountain-car-rl3": _physics("mountain-car"),
     "point-robot-rl3": Recipe(
-        {"env": "point-robot", "horizon": 300, "iterations": 100},
+        {"env": "point-robot", "algo": "rl3", "horizon": 300},
         batch_size=50, n_tasks=200, by_episode=True,
     ),
     "pendulum-rl3": _physics("pendulum"),

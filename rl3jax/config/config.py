@@ -117,8 +117,8 @@ class Config:
     often 100."""
     iterations: Size | None = None
     """Meta-iterations: rollout + PPO. None: bandit 60, gridworld 60 (of other
-    learners than local_model 800), gridnavi 100, physics and point-robot by
-    linear_model 60, else 300."""
+    learners than local_model 800), gridnavi 100, physics by linear_model 60 and
+    point-robot 100, else 300."""
     minibatches: Size | None = None
     """Minibatches per epoch; divides n_tasks. None: the divisor nearest to
     bandit 64, physics and point-robot by linear_model 8, else 16."""

@@ -67,7 +67,7 @@ class PointRobot(VectorEnvironment):
         "trust": 0.3,
         "n_tasks": 128,
         "minibatches": 8,
-        "iterations": 60,
+        "iterations": 100,
     }
 
     @classmethod
