@@ -53,13 +53,14 @@ INTRO = f"""\
 Return of whole meta-episodes on held-out tasks, of greedy policies: the best of our agents beside
 the paper's (RL³, arXiv 2306.15909), **bold** where it is above both. Of physics, which the paper
 has not, it is the return of the last episode, beside that of the optimum, which knows the task. A
-domain's link leads to all agents, and to the commands that train and score them. Where scores fall
-short, by how much, and what was tried: [the method]({SHORT})."""
+domain's link leads to the agents that its experiment has trained, and to its commands; an agent in
+`code` comes with the package, and [a page of theirs]({DETAILS}/pretrained.md) has its own. Where
+scores fall short, by how much, and what was tried: [the method]({SHORT})."""
 
 NOTES = """\
-The best of ours is chosen by these very scores; an agent in `code` comes with the package. ± is a
-standard error over tasks, with one seed; (a … b) the range over few seeds, [a, b] an interval over
-more. Wall-clock is of one training; the paper's is given where it is known."""
+The best of ours is chosen by these very scores. ± is a standard error over tasks, with one seed;
+(a … b) the range over few seeds, [a, b] an interval over more. Wall-clock is of one training; the
+paper's is given where it is known."""
 
 HOW_TO_READ = """\
 Scores are undiscounted returns of whole meta-episodes on held-out tasks, the same for every agent.

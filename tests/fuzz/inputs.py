@@ -155,6 +155,8 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "num_frequencies": st.integers(0, 9),
     "length_scale": _POSITIVE,
     "ridge_penalty": _POSITIVE,
+    "paid_for": st.sampled_from(["leaving", "entering"]),
+    "reward_noise": _NON_NEGATIVE,
     "anchors_along": st.integers(2, 4),
     "bonus": _NON_NEGATIVE,
     "tiles_along": st.integers(1, 4),
