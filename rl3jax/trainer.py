@@ -326,7 +326,9 @@ def make_trainer(
     distribution = distribution_over(env.action_space(), env.action_anchors, config.squash_actions)
     options = dict(config.options)
     if learner is None:
-        learner = make_learner(config.object_level, config.algo, options, env, config.horizon)
+        parts = (part for part in config.parts if part.kind in ("object_level", "algo"))
+        own = {name: options[name] for p in parts for name in p.options if name in options}
+        learner = make_learner(config.object_level, config.algo, own, env, config.horizon)
     if network is None:
         own = {name: options[name] for name in config.parts[-1].options if name in options}
         memory = make_network(config.network, width=config.width, horizon=config.horizon, **own)

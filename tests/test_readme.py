@@ -44,6 +44,7 @@ SMALLER = {
     "register": {},
     "learner": TINY,
     "augmented": {},
+    "vectors": {},
     "render": {"horizon=100": "horizon=2"},
 }
 """Of each example, what makes it quick."""
@@ -53,6 +54,7 @@ PRINTED = {
     "compare": "Gittins − UCB1",
     "pretrained": "mdp-h500-rl3",
     "augmented": "advantages",
+    "vectors": "best_action",
     "render": ", 3)",
 }
 """And what is among the things that it prints."""

@@ -195,8 +195,9 @@ class Config:
     runs/sweep-{env}-{algo}-{network}-h{horizon}), -2, -3, … if taken."""
     validate_every: Count | None = None
     """Iterations between scores on the validation tasks; 0: never. None: iterations / 10."""
-    validation_tasks: Size = 1000
-    """Tasks of a validation score."""
+    validation_tasks: Size | None = None
+    """Tasks of a validation score. None: 100 of physics, gymnax environments and
+    point-robot, else 1000."""
     checkpoint_every: Size | None = None
     """Iterations between checkpoints. None: iterations / 10."""
     draw_every: Count | None = None
@@ -414,6 +415,7 @@ class Resolved(Config):
     shown: Shown = "all"
     critic_scale: Positive = 1.0
     validate_every: Count = 0
+    validation_tasks: Size = 1000
     checkpoint_every: Size = 1
     draw_every: Count = 0
 

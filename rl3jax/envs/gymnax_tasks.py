@@ -135,6 +135,11 @@ class GymnaxDistribution(VectorEnvironment):
             task[SIGN] = jax.random.rademacher(key_sign, dtype=float)
         return task
 
+    @classmethod
+    def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
+        """Validations of few tasks: of a thousand long ones they would outlast ten iterations."""
+        return super().training_defaults(algo, horizon) | {"validation_tasks": 100}
+
     def start(self, key: PRNGKeyArray, task: Any) -> tuple[Any, Float[Array, " D"]]:
         """As gymnax's environment starts."""
         vector, inner = self.inner.reset_env(key, self.params(task))

@@ -79,7 +79,7 @@ class PointRobot(VectorEnvironment):
     @classmethod
     def training_defaults(cls, algo: str, horizon: int) -> dict[str, Any]:
         """Values of tens."""
-        own = {"n_tasks": 512, "critic_scale": 0.1}
+        own = {"n_tasks": 512, "critic_scale": 0.1, "validation_tasks": 100}
         return super().training_defaults(algo, horizon) | own
 
     @property

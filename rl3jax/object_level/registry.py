@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from rl3jax.checks import ConfigError
+from rl3jax.checks import ConfigError, check_choice
 from rl3jax.object_level.abstraction import Abstraction, abstraction
 from rl3jax.object_level.base import ObjectLearner, TabularLearner
 from rl3jax.object_level.discretised import make_prototypes, make_tiles
@@ -116,5 +116,9 @@ def make_learner(
     Raises:
         ConfigError: if a name is unknown or a value not allowed.
     """
+    kinds = ((OBJECT_LEVEL, name), (ALGORITHMS, algo))
+    own = [option for kind, part in kinds for option in kind.options(kind.find(part))]
+    for option in options:
+        check_choice(f"option of {name} under {algo}", option, own)
     learner = OBJECT_LEVEL.bind(name, options)
     return ALGORITHMS.bind(algo, options)(learner, env, horizon)

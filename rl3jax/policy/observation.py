@@ -49,14 +49,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "estimates": (CONTEXT,),
 }
 """What may be shown, and the units of the fields that it leaves out."""
-UNITS = {
-    CONTEXT: "",
-    VALUE: "in reward units, divided by value_scale",
-    REWARD: "in reward units, times reward_scale",
-    COUNT: "a count",
-    LATENT: "as sign(x) · ln(1 + |x|)",
-    PLAIN: "as it is",
-}
+UNITS = (CONTEXT, VALUE, REWARD, COUNT, LATENT, PLAIN)
+LOGARITHMIC = "as sign(x) · ln(1 + |x|)"
 
 
 @dataclass(frozen=True)
@@ -151,12 +145,25 @@ class ObservationLayout:
         return sum(field.size for field in self._shown_fields)
 
     def describe(self) -> str:
-        """A line for each field: its first and last index, its name, its unit."""
+        """A line for each field: its first and last index, its name, its unit and scale."""
         return "\n".join(
-            f"{span.start:4d}–{span.stop - 1:<4d} {field.name:24s}{UNITS[field.unit]}".rstrip()
+            f"{span.start:4d}–{span.stop - 1:<4d} {field.name:24s}{self._scale(field)}".rstrip()
             for field, span in zip(self._shown_fields, self.fields.values(), strict=True)
             if field.size
         )
+
+    def _scale(self, field: Field) -> str:
+        """What `_in_units` makes of a field, in words."""
+        values = f"in reward units, over {self.value_scale:g}"
+        rewards = f"in reward units, times {self.reward_scale:g}"
+        return {
+            CONTEXT: rewards if field.name == "previous_reward" else "",
+            VALUE: f"{values}, {LOGARITHMIC}" if self.squash else values,
+            REWARD: rewards,
+            COUNT: "a count N, as ln(1 + N)" if self.squash else f"a count, over {VISITS_SCALE:g}",
+            LATENT: LOGARITHMIC,
+            PLAIN: "as it is",
+        }[field.unit]
 
     def encode(
         self,

@@ -154,6 +154,9 @@ def test_a_feature_is_scaled_by_its_unit_and_nothing_else(squash):
     for unit, expected in units.items():
         np.testing.assert_allclose(observation[own.fields[f"of_{unit}"]], expected, rtol=1e-6)
         assert f"of_{unit}" in own.describe()
+    scale = "a count N, as ln(1 + N)" if squash else "a count, over 10"
+    assert scale in own.describe()
+    assert "in reward units, over 4" in own.describe()
 
 
 def test_a_unit_is_one_of_those_there_are():
