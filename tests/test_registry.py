@@ -134,6 +134,8 @@ def test_what_parts_of_ones_own_would_ignore_is_refused():
         with pytest.raises(ConfigError, match=message):
             make_trainer(config, **parts)
     make_trainer(Config(num_arms=3), env=Bandit(3))
+    with pytest.raises(ConfigError, match="did you mean 'planning_discount'"):
+        object_level.make_learner("value_iteration", "rl3", {"discont": 1}, Bandit(), 10)
 
 
 def test_fields_that_do_not_hash_are_named():
