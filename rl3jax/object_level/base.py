@@ -232,7 +232,7 @@ def num_states_of(env: Any, learner: str) -> int:
     if num_states is None:
         raise ConfigError(
             f"object_level {learner} knows states by index; those of {type(env).__name__} are "
-            "vectors: choose algo rl2, or give make_trainer a learner of vectors"
+            "vectors: choose algo rl2, or a learner of vectors, such as linear_model"
         )
     return num_states
 
