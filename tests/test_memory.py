@@ -187,7 +187,7 @@ def test_devices_share_the_tasks_and_compile_once():
 
 
 def test_runs_on_one_device_need_their_memory_each():
-    trainer = make(TINY)
+    trainer = make(TINY, algo="rl3")
     batches = (Batch(trainer, [trainer.config], range(runs), Devices()) for runs in (1, 4))
     one, four = (bytes_of(check_memory(trainer, batch.trace)) for batch in batches)
     assert 3 < four / one < 5
