@@ -209,7 +209,9 @@ def section() -> str:
     played = [
         line for card in _cards() for score in card.scores for line in _by_episode(card, score)
     ]
-    episodes = [f"episode {k + 1}" for k in range(max(map(len, played)) - 2)]
+    most = max(map(len, played))
+    played = [line + [tables.NOTHING] * (most - len(line)) for line in played]
+    episodes = [f"episode {k + 1}" for k in range(most - 2)]
     costs = [_cost_line(card) for card in _cards()]
     return "\n\n".join(
         [

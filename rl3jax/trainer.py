@@ -326,11 +326,10 @@ def make_trainer(
     distribution = distribution_over(env.action_space(), env.action_anchors, config.squash_actions)
     options = dict(config.options)
     if learner is None:
-        parts = (part for part in config.parts if part.kind in ("object_level", "algo"))
-        own = {name: options[name] for p in parts for name in p.options if name in options}
+        own = _options_of(config, "object_level", "algo")
         learner = make_learner(config.object_level, config.algo, own, env, config.horizon)
     if network is None:
-        own = {name: options[name] for name in config.parts[-1].options if name in options}
+        own = _options_of(config, "network")
         memory = make_network(config.network, width=config.width, horizon=config.horizon, **own)
     else:
         memory = as_memory(network)
@@ -370,6 +369,12 @@ def make_trainer(
         config.rollout_chunk,
         config,
     )
+
+
+def _options_of(config: Config, *kinds: str) -> dict[str, Any]:
+    """Those of the options that belong to the config's parts of these kinds."""
+    own = {name for part in config.parts if part.kind in kinds for name in part.options}
+    return {name: value for name, value in config.options if name in own}
 
 
 def _with_belief(layout: ObservationLayout, belief: Belief, memory: Memory) -> ObservationLayout:
